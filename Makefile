@@ -1,0 +1,137 @@
+# One command each: `make run` serves, `make check` proves. The scripts and settings that they use are plain files.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+# the next line also stops -j: two targets must not install or use the test database at once
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+export HOST ?= 127.0.0.1
+export PORT ?= 5000
+export APP_LOG ?= app.log
+
+URL = http://$(HOST):$(PORT)
+WITH_DB = venv/bin/python embedded.py exec
+PIP = venv/bin/pip install --quiet --disable-pip-version-check --require-hashes
+# the tests: their own configuration and database, cheap passwords
+TEST = APP_CONFIG=tests/app.conf BCRYPT_COST=4
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z.]*\):.*## /\1 /p' Makefile | while read -r name text; do printf '%-16s%s\n' "$$name" "$$text"; done
+
+##
+## the virtual environment: what serves, then what checks
+##
+
+venv/.run: requirements.txt
+	@[ -x venv/bin/python ] || $(PYTHON) -m venv venv
+	$(PIP) -r requirements.txt
+	touch $@
+
+venv/.dev: requirements-dev.txt venv/.run
+	@$(PIP) -r requirements-dev.txt
+	touch $@
+
+.PHONY: venv
+venv: venv/.run venv/.dev ## make the virtual environment, from the lock
+
+.PHONY: lock
+lock: venv/.dev ## pin the latest versions that pyproject.toml allows, with hashes
+	@venv/bin/uv pip compile --quiet --upgrade pyproject.toml -o requirements.txt
+	venv/bin/uv pip compile --quiet --upgrade pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+
+##
+## the server
+##
+
+.PHONY: run
+run: venv/.run ## start the server in the background, on HOST (127.0.0.1) and PORT (5000)
+	@./start.sh
+	echo "try: curl $(URL)/stuff"
+	echo "     curl -d stuff=Clock $(URL)/stuff"
+	echo "     curl -G -d filter=C% $(URL)/stuff"
+
+.PHONY: dev
+dev: venv/.run ## serve in the foreground with Flask's debugger, reloading at each change
+	@exec $(WITH_DB) venv/bin/flask --app app run --debug --host $(HOST) --port $(PORT)
+
+.PHONY: stop
+stop: ## stop the server and the embedded database
+	@./stop.sh
+
+.PHONY: restart
+restart: venv/.run ## stop the server, not the database, then start it
+	@KEEP_DB=1 ./stop.sh
+	./start.sh
+
+.PHONY: log
+log: ## follow the server's log
+	@tail -n 50 -F $(APP_LOG)
+
+.PHONY: psql
+psql: venv/.run ## open the database
+	@exec $(WITH_DB) psql
+
+.PHONY: db.reset
+db.reset: venv/.run ## empty the database and load the demonstration data again (asks; CONFIRM=yes does not)
+	@answer=$(CONFIRM)
+	[ "$$answer" ] || read -rp "All data of the database will be lost. Type yes to go on: " answer
+	[ "$$answer" = yes ] || { echo "nothing done"; exit 1; }
+	venv/bin/python embedded.py reset
+
+##
+## the checks
+##
+
+.PHONY: lint
+lint: venv/.dev ## look for faults and check the format
+	@venv/bin/ruff check --quiet
+	venv/bin/ruff format --check --quiet
+
+.PHONY: format
+format: venv/.dev ## mend what lint can
+	@venv/bin/ruff check --quiet --fix
+	venv/bin/ruff format --quiet
+
+.PHONY: types
+types: venv/.dev ## check the types
+	@venv/bin/mypy
+
+.PHONY: test
+test: test.internal ## the same as test.internal
+
+.PHONY: test.internal
+test.internal: venv/.dev ## test in-process
+	@$(TEST) FLASK_TESTER_APP=app:app $(WITH_DB) -d stuff_test venv/bin/pytest $(PYTEST)
+
+.PHONY: test.external
+test.external: venv/.dev ## the same tests, over HTTP, against a server started on a free port
+	@export $(TEST) APP_DB=stuff_test APP_PID=.local/test.pid APP_LOG=.local/test.log KEEP_DB=1
+	mkdir -p .local
+	export HOST=127.0.0.1 PORT
+	# below the range from which the system takes ports for clients: none may come in between
+	PORT=$$(venv/bin/python - <<-EOF
+		import random, socket
+		print(next(p for p in random.sample(range(20000, 32000), 99) if socket.socket().connect_ex(("127.0.0.1", p))))
+	EOF
+	)
+	trap ./stop.sh EXIT  # whatever happens; a trap does not change the exit status
+	./start.sh
+	FLASK_TESTER_APP=http://$$HOST:$$PORT $(WITH_DB) -d stuff_test venv/bin/pytest $(PYTEST)
+
+.PHONY: coverage
+coverage: PYTEST += --cov
+coverage: test.internal ## test in-process, every line and branch
+
+.PHONY: check
+check: venv/.dev ## all that must pass, as continuous integration runs it
+	@venv/bin/python embedded.py status || trap 'venv/bin/python embedded.py stop' EXIT
+	$(MAKE) --no-print-directory lint types coverage test.external
+
+.PHONY: clean
+clean: stop ## remove what was made, except the database
+	@rm -rf venv .coverage* .mypy_cache .pytest_cache .ruff_cache $(APP_LOG)
+	find . -name __pycache__ -not -path './.local/*' -prune -exec rm -rf {} +

@@ -1,0 +1,273 @@
+"""The database: the `db` reference, and the hook that commits or rolls back. Routes import `db` alone.
+
+A request that reads (GET, HEAD) uses a connection on which the server refuses writes, in one round trip a statement, outside
+of any transaction. A request that writes is one transaction: BEGIN goes with its first statement, COMMIT comes after a 2xx or
+3xx answer.
+
+A query may say more in the comment under its name: FRESH reads from the writing side even when reads go to a replica, APART is
+a transaction of its own, kept whatever becomes of the request, REPLANNED is planned for the values at hand, not prepared.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiosql
+import anodb
+import psycopg
+from aiosql.adapters.pyformat import PyFormatAdapter
+from FlaskSimpleAuth import Flask, Reference, Response, request
+from psycopg.pq.abc import PGresult
+
+import errors
+from session import JsonLoader, Pool, Session, Statement, encode
+
+log = logging.getLogger("stuff.database")
+
+READS = {"GET", "HEAD", "OPTIONS"}
+
+
+class Adapter(PyFormatAdapter):
+    """How aiosql runs its kinds of queries on a DB: all of them are complete when they return."""
+
+    def process_sql(self, query_name: str, op_type: Any, sql: str) -> str:
+        return Statement.make(query_name, sql)
+
+    def select(self, conn: "DB", query_name: str, sql: Any, parameters: Any, record_class: Any = None) -> Any:
+        return conn.execute(sql, parameters)[1]
+
+    def select_one(self, conn: "DB", query_name: str, sql: Any, parameters: Any, record_class: Any = None) -> Any:
+        rows = conn.execute(sql, parameters)[1]
+        return rows[0] if rows else None
+
+    def select_value(self, conn: "DB", query_name: str, sql: Any, parameters: Any) -> Any:
+        rows = conn.execute(sql, parameters)[1]
+        return next(iter(rows[0].values())) if rows else None
+
+    def insert_update_delete(self, conn: "DB", query_name: str, sql: Any, parameters: Any) -> int:
+        return conn.execute(sql, parameters)[0]
+
+
+aiosql.register_adapter("psycopg", Adapter)
+
+BEGIN = Statement.make("_begin", "BEGIN")
+BEGIN_READ = Statement.make("_begin_read", "BEGIN READ ONLY")
+COMMIT = Statement.make("_commit", "COMMIT")
+ROLLBACK = Statement.make("_rollback", "ROLLBACK")
+# what the triggers and the server's own log may want to know of the request; local to the transaction
+CONTEXT = Statement.make("_context", "SELECT set_config('stuff.context', :context, TRUE)")
+TIMEOUT = Statement.make("_timeout", "SELECT set_config('statement_timeout', :timeout, TRUE)")
+
+
+class DB(anodb.DB):  # type: ignore[misc]
+    """AnoDB on pools of sessions: one object serves all threads.
+
+    :param read: connection string of the reading side, None for the writing side's own database.
+    :param size: sessions a pool may hold, per process.
+    :param patience: seconds a request waits for a session.
+    :param read_timeout: seconds a statement that reads may take.
+    :param write_timeout: the same for one that writes.
+    :param pooled: whether a transaction pooler (pgbouncer) stands between.
+    :param anodb: AnoDB's own arguments.
+    """
+
+    def __init__(
+        self,
+        read: str | None = None,
+        size: int = 8,
+        patience: float = 1.0,
+        read_timeout: float = 5.0,
+        write_timeout: float = 10.0,
+        pooled: bool = False,
+        **anodb: Any,
+    ) -> None:
+        super().__init__(**anodb)
+        self._pooled, self._timeouts = pooled, {"on": read_timeout, "off": write_timeout}
+        for query in self._available_queries:
+            getattr(self, query).sql.doc = getattr(self, query).__doc__ or ""
+        self._local = threading.local()
+        self.context: Callable[[], str] = str
+        self.writer = Pool(self._maker(None, "off"), size, patience)
+        self.fresh = Pool(self._maker(None, "on"), size, patience)
+        self.reader = Pool(self._maker(read, "on"), size, patience) if read else self.fresh
+
+    def _do_connect(self) -> None:
+        """Nothing to connect yet: sessions are made when a request needs one."""
+        self._conn = None
+
+    def _maker(self, conninfo: str | None, read_only: str) -> Callable[[], Session]:
+        args = [conninfo] if conninfo else self._conn_args
+        wait = self._timeouts[read_only]
+        kwargs = {"autocommit": True, "connect_timeout": 2, **self._conn_kwargs}
+        if not self._pooled:  # a pooler refuses start-up options
+            options = f"-c default_transaction_read_only={read_only} -c statement_timeout={int(1000 * wait)}"
+            kwargs["options"] = f"{kwargs.get('options', '')} {options}".strip()
+
+        def connect() -> psycopg.Connection[Any]:
+            connection = psycopg.connect(*args, **kwargs)
+            for name in ("json", "jsonb"):
+                connection.adapters.register_loader(name, JsonLoader)
+            return connection
+
+        return lambda: Session(connect, wait + 1, self._pooled)
+
+    # the work of one request, in its thread
+
+    def open(self, writes: bool) -> None:
+        """Begin the work of a request: which side its queries go to."""
+        self._local.writes, self._local.held = writes, {}
+
+    def _held(self, pool: Pool) -> Session:
+        held: dict[Pool, Session] = self._local.__dict__.setdefault("held", {})
+        if pool not in held:
+            held[pool] = self._take(pool)
+        return held[pool]
+
+    def _call_fn(self, _query: str, _fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a named query; AnoDB calls this for each of them."""
+        self._count[_query] += 1
+        return _fn(self, *args, **kwargs)
+
+    def execute(self, statement: Statement, named: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
+        """Run a statement on the session that suits it: number of rows touched, and the rows."""
+        values = statement.values(named)
+        if "APART" in statement.doc:
+            return self._apart(statement, values)
+        reads = not getattr(self._local, "writes", True)
+        pool = self.fresh if "FRESH" in statement.doc else self.reader if reads else self.writer
+        session = self._held(pool)
+        try:
+            if pool is not self.writer:
+                result = (
+                    session.batch(*self._bracketed(statement, values))[-2] if self._pooled else session.run(statement, values)
+                )
+            elif session.idle():
+                result = session.batch(*self._opening(), (statement, values))[-1]
+            else:
+                result = session.run(statement, values)
+        except psycopg.Error as error:
+            lost = session.lost()
+            if error.sqlstate is None or error.sqlstate in ("25006", "26000", "0A000"):
+                self.release(broken=session)
+            if error.sqlstate == "25006":
+                pool.close()  # the server was demoted: its other sessions are no better
+            raise errors.from_database(error, lost) from error
+        return self._loaded(session, result)
+
+    def _loaded(self, session: Session, result: PGresult) -> tuple[int, list[dict[str, Any]]]:
+        return result.command_tuples or 0, session.load(result) if result.nfields else []
+
+    def _opening(self) -> list[tuple[Statement, list[bytes | None]]]:
+        opening = [(BEGIN, []), (CONTEXT, [encode(self.context())])]
+        if self._pooled:
+            opening.append((TIMEOUT, [encode(int(1000 * self._timeouts["off"]))]))
+        return opening
+
+    def _bracketed(self, statement: Statement, values: list[bytes | None]) -> list[tuple[Statement, list[bytes | None]]]:
+        """A statement that reads, as a transaction of one round trip: what a pooler needs."""
+        return [(BEGIN_READ, []), (TIMEOUT, [encode(int(1000 * self._timeouts["on"]))]), (statement, values), (COMMIT, [])]
+
+    def _apart(self, statement: Statement, values: list[bytes | None]) -> tuple[int, list[dict[str, Any]]]:
+        session = self._take(self.writer)
+        try:
+            return self._loaded(session, session.run(statement, values))
+        except psycopg.Error as error:
+            if error.sqlstate is None:
+                session.close()
+            raise errors.from_database(error) from error
+        finally:
+            self.writer.give(session)
+
+    def _take(self, pool: Pool) -> Session:
+        try:
+            return pool.take()
+        except psycopg.Error as error:
+            raise errors.from_database(error) from error
+
+    def _end(self, how: Statement) -> None:
+        session = self._local.__dict__.get("held", {}).get(self.writer)
+        if session is not None and not session.idle():
+            result = session.run(how, [])
+            if how is COMMIT and result.command_status != b"COMMIT":
+                raise psycopg.errors.InFailedSqlTransaction("COMMIT was answered by ROLLBACK")
+
+    def commit(self) -> None:
+        """End the transaction, if there is one; the server's word for it has come when this returns.
+
+        :raises errors.Problem: 503 when the connection went away meanwhile: then nobody knows, and the message says so.
+        """
+        try:
+            self._end(COMMIT)
+        except psycopg.Error as error:
+            problem = errors.from_database(error)
+            if error.sqlstate is None:
+                problem = errors.Problem(
+                    503, "the write may or may not have been kept, read before repeating it", "outcome_unknown"
+                )
+            self.release(broken=self._local.held[self.writer] if error.sqlstate is None else None)
+            raise problem from error
+
+    def rollback(self) -> None:
+        """Undo the transaction, if there is one."""
+        try:
+            self._end(ROLLBACK)
+        except psycopg.Error as error:
+            log.warning("rollback: %s", error)  # the session is not idle: it will be closed, which undoes as well
+            self.release()
+
+    def release(self, broken: Session | None = None) -> None:
+        """Give the request's sessions back to their pools."""
+        held = self._local.__dict__.get("held", {})
+        while held:
+            pool, session = held.popitem()
+            if broken and session is broken:
+                broken.close()
+            pool.give(session)
+
+    def close(self) -> None:
+        """Close the idle sessions of all pools."""
+        if hasattr(self, "writer"):
+            for pool in {self.writer, self.fresh, self.reader}:
+                pool.close()
+
+
+db: Any = Reference()
+
+
+def init_app(app: Flask) -> None:
+    """Connect `db` to the configured databases, and each request to its transaction."""
+    conf = app.config
+    settings = dict(conf["ANODB"])
+    settings["queries"] = str(Path(app.root_path, settings["queries"]))
+    db.set(
+        DB(
+            read=conf["DATABASE_READ"],
+            size=conf["DATABASE_POOL"],
+            patience=conf["DATABASE_PATIENCE"],
+            read_timeout=conf["DATABASE_READ_TIMEOUT"],
+            write_timeout=conf["DATABASE_WRITE_TIMEOUT"],
+            pooled=conf["DATABASE_POOLED"],
+            **settings,
+        )
+    )
+
+    @app.before_request
+    def db_open() -> None:
+        db.open(request.method not in READS)
+
+    @app.after_request  # runs once the answer is complete, and may still replace it: what the client hears is what was kept
+    def db_end(response: Response) -> Response:
+        try:
+            if response.status_code < 400:
+                db.commit()
+            else:
+                db.rollback()
+        except errors.Problem as problem:
+            return errors.from_problem(problem)
+        return response
+
+    @app.teardown_request
+    def db_release(_: BaseException | None) -> None:
+        db.release()

@@ -1,0 +1,188 @@
+"""Every error as one body: SQLSTATE, exception or refusal to status, code and message. Imported by database, wire and auth.
+
+The catalogue of codes is docs/errors.md; the statuses are those of RFC 9110, the second form is RFC 9457 (problem details).
+"""
+
+import logging
+import re
+from http import HTTPStatus
+from typing import Any
+
+import psycopg
+from flask import Flask, Response, g, json, request
+from werkzeug.exceptions import HTTPException
+
+log = logging.getLogger("stuff.errors")
+
+# status: (code for programs, message when nothing better is known)
+CODES = {
+    400: ("invalid_request", "bad request"),
+    401: ("unauthenticated", "missing or bad credentials"),
+    403: ("forbidden", "permission denied"),
+    404: ("not_found", "object not found"),
+    405: ("method_not_allowed", "method not allowed"),
+    406: ("not_acceptable", "this resource is only available as application/json"),
+    409: ("conflict", "conflict with the current state"),
+    412: ("precondition_failed", "the resource has changed since"),
+    413: ("body_too_large", "the request body is too large"),
+    414: ("uri_too_long", "the request target is too long"),
+    415: ("unsupported_media_type", "the request body must be JSON or a form"),
+    422: ("idempotency_key_reused", "this Idempotency-Key came with another request"),
+    428: ("precondition_required", "If-Match is required"),
+    429: ("too_many_attempts", "too many attempts, try again later"),
+    431: ("headers_too_large", "the request headers are too large"),
+    500: ("internal_error", "internal error"),
+    503: ("unavailable", "service unavailable, try again later"),
+    504: ("timeout", "the request took too long and was ended"),
+}
+RETRY_AFTER = "1"  # seconds, RFC 9110 10.2.3
+
+# how FlaskSimpleAuth words the fault of one parameter
+_FAULT = re.compile(
+    r'^(?:error on parameter "(?P<bad>[^"]*)": (?P<why>.*)'
+    r'|unexpected (?:http|json|None) parameter "(?P<unknown>[^"]*)"'
+    r'|parameter "(?P<name>[^"]*)" (?P<what>.*))$',
+    re.DOTALL,
+)
+_UNKNOWN = re.compile(r"^unexpected (?:http|json|None) parameters: (.*)$", re.DOTALL)
+_PLACE = re.compile(r"^(?P<place>[.\[][^ ]*) (?P<why>.*)$")
+
+
+class Problem(BaseException):
+    """An answer that ends the request, raised from below the routes.
+
+    :param status: HTTP status code.
+    :param message: text for the client; never a driver's.
+    :param code: stable identifier, the status's own by default.
+    :param field: parameter at fault, if one is.
+    :param retry: the transaction is undone for sure, running the request again may succeed.
+
+    NOTE not an Exception: FlaskSimpleAuth's catch-alls let it through to `wire.Flask.dispatch_request`.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str | None = None,
+        code: str | None = None,
+        field: str | None = None,
+        retry: bool = False,
+    ) -> None:
+        self.status, self.field, self.retry = status, field, retry
+        self.code, self.message = code or CODES[status][0], message or CODES[status][1]
+
+
+def from_database(error: psycopg.Error, lost: bool = False) -> Problem:
+    """Translate a driver's error; what it says stays in the log.
+
+    :param error: as raised by psycopg.
+    :param lost: the connection went away before COMMIT was sent, hence the server undoes the transaction.
+    """
+    state, diag = error.sqlstate or "", error.diag
+    table, name = diag.table_name or "", diag.constraint_name or ""
+    field = re.sub(r"_(key|check|fkey|pkey)$", "", name.removeprefix(table + "_")) or diag.column_name
+    if state == "23505":
+        return Problem(409, f"{field} is already taken", "duplicate", field)
+    if state == "23503":
+        return Problem(409, "the object is still referenced", "still_referenced")
+    if state == "ST409":  # raised by our own triggers and functions, the message is for the client
+        return Problem(409, diag.message_primary, diag.message_hint)
+    if state in ("23502", "23514") or state.startswith("22"):
+        return Problem(400, f'parameter "{field}" is not acceptable' if field else "value not acceptable", field=field)
+    if state == "57014":
+        log.warning("statement cancelled: %s", diag.message_primary)
+        return Problem(504)
+    if lost or state in ("40001", "40P01", "25006", "26000") or (state == "0A000" and "cached plan" in str(error)):
+        # NOTE 25006 on the writing side is a demoted server, 26000 and 0A000 a prepared statement that is no more
+        log.warning("transaction undone: %s %s", state, diag.message_primary or type(error).__name__)
+        return Problem(503, retry=True)
+    if state[:2] in ("08", "53", "57", "58", "55") or isinstance(error, psycopg.OperationalError):
+        log.error("database away: %s %s", state, diag.message_primary or error)
+        return Problem(503)
+    log.error("database: %s %s", state, diag.message_primary or error, exc_info=error)
+    return Problem(500)
+
+
+def _faults(message: str) -> list[dict[str, str]]:
+    """Split FlaskSimpleAuth's lines into one entry a parameter; lines that begin with a place belong to the one above."""
+    faults: list[dict[str, str]] = []
+    field = ""
+    if unknown := _UNKNOWN.match(message):
+        return [{"field": name, "message": f'parameter "{name}" is unexpected'} for name in unknown[1].split(" ")]
+    for line in message.split("\n"):
+        if (place := _PLACE.match(line)) and field:
+            fault = (field + place["place"], place["why"])
+        elif found := _FAULT.match(line):
+            field = found["bad"] or found["unknown"] or found["name"]
+            why = found["why"] or found["what"] or "is unexpected"
+            place = _PLACE.match(why)
+            fault = (field + place["place"], place["why"]) if place else (field, why)
+        else:
+            continue
+        faults.append({"field": fault[0], "message": f'parameter "{fault[0]}" {fault[1]}'})
+    return faults
+
+
+def answer(
+    message: str | None,
+    status: int,
+    headers: dict[str, str] | None = None,
+    content_type: str | None = None,
+    code: str | None = None,
+    field: str | None = None,
+) -> Response:
+    """The one error body; the first four parameters are those of FSA_ERROR_RESPONSE."""
+    status = status if status in CODES else (400 if status < 500 else 500)
+    message = message or CODES[status][1]
+    faults = _faults(message) if status in (400, 409) else []
+    if faults:
+        message = "; ".join(fault["message"] for fault in faults)
+        code = code or ("invalid_parameter" if status == 400 else "duplicate")
+    elif field:
+        faults = [{"field": field, "message": message}]
+    body: dict[str, Any] = {"error": message, "status": status, "code": code or CODES[status][0]}
+    body["request_id"] = g.get("request_id")
+    if faults:
+        body["errors"] = faults
+    kind = "application/json"
+    if "application/problem+json" in request.headers.get("Accept", ""):
+        kind = "application/problem+json"
+        title = HTTPStatus(status).phrase
+        body |= {"type": "about:blank", "title": title, "detail": message, "instance": request.path}
+    response = Response(json.dumps(body) + "\n", status, headers or {}, content_type=kind)
+    if status == 503 and "Retry-After" not in response.headers:
+        response.headers["Retry-After"] = RETRY_AFTER
+    return response
+
+
+def from_problem(problem: Problem) -> Response:
+    """The answer that a Problem asks for."""
+    return answer(problem.message, problem.status, code=problem.code, field=problem.field)
+
+
+def from_http(error: HTTPException) -> Response:
+    """What Flask and Werkzeug refuse by themselves: no such route, method not offered, body too large, malformed JSON."""
+    response = error.get_response()
+    status = error.code or 500
+    if status < 400:  # a redirection is no error
+        return Response(response.response, status, response.headers)
+    headers = {k: response.headers[k] for k in ("Allow", "Retry-After") if k in response.headers}
+    message = {404: "no such route", 405: f"method {request.method} is not offered here"}.get(status)
+    return answer(message or (error.description if status == 400 else None), status, headers)
+
+
+def from_bug(error: Exception) -> Response:
+    """Whatever else: one log line with the stack, nothing of it to the client."""
+    log.error("bug on %s %s: %r", request.method, request.path, error, exc_info=error)
+    return answer(None, 500)
+
+
+def init_app(app: Flask) -> None:
+    """Take charge of all errors."""
+    app.config.update(
+        FSA_ERROR_RESPONSE=answer,
+        FSA_KEEP_USER_ERRORS=True,  # else FSA turns 404, 405, 413 and malformed JSON into 500
+        FSA_HANDLE_ALL_ERRORS=False,  # else the 405 loses its Allow
+    )
+    app.register_error_handler(HTTPException, from_http)
+    app.register_error_handler(Exception, from_bug)

@@ -1,0 +1,1 @@
+"""One blueprint a resource; each route is a signature, a rule, and a call of a named query."""

@@ -1,0 +1,216 @@
+"""Sessions: connections to PostgreSQL that send named statements, wait with a deadline, and are pooled. Imported by database.
+
+Statements go to libpq directly (psycopg.pq): that halves what a cursor costs, lets BEGIN travel with the first statement, and
+puts a deadline on every wait.
+"""
+
+import logging
+import re
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from aiosql.utils import VAR_REF
+from psycopg.adapt import Loader, Transformer
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
+
+import errors
+
+log = logging.getLogger("stuff.session")
+
+
+class Json(bytes):
+    """A JSON text made by the database, sent as it is."""
+
+
+class JsonLoader(Loader):
+    def load(self, data: Any) -> Json:
+        return Json(data)
+
+
+class Statement(str):
+    """The text of a named query with $1, $2... and the names of its parameters in that order."""
+
+    name: bytes
+    parameters: list[str]
+    doc: str = ""  # the comment under its name: FRESH, APART, REPLANNED
+
+    @classmethod
+    def make(cls, name: str, text: str) -> "Statement":
+        names: list[str] = []
+
+        def number(found: re.Match[str]) -> str:
+            if found["dquote"] is not None or found["squote"] is not None:
+                return found[0]
+            if found["var_name"] not in names:
+                names.append(found["var_name"])
+            return f"{found['lead']}${names.index(found['var_name']) + 1}"
+
+        self = cls(VAR_REF.sub(number, text))
+        self.name, self.parameters = name.encode(), names
+        return self
+
+    def values(self, named: dict[str, Any]) -> list[bytes | None]:
+        """Parameters in PostgreSQL's text format."""
+        return [encode(named[name]) for name in self.parameters]
+
+
+def encode(value: Any) -> bytes | None:
+    """One parameter in PostgreSQL's text format; NUL, which libpq would silently cut at, is refused."""
+    if value is None:
+        return None
+    text = str(value).encode()
+    if b"\0" in text:
+        raise errors.Problem(400, "a text cannot hold a NUL character")
+    return text
+
+
+class Session:
+    """One connection, on which statements are prepared once and every wait ends.
+
+    :param wait: longest silence of the server, in seconds, before the connection is given up.
+    :param pooled: behind a transaction pooler: nothing is prepared, nothing outlives a transaction.
+    """
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], wait: float, pooled: bool) -> None:
+        self.connection = connect()
+        self.pg = self.connection.pgconn
+        self.rows = Transformer(self.connection)
+        self.prepared: set[bytes] | None = None if pooled else set()
+        self.wait = int(1000 * wait)
+        self.poll = select.poll()
+        self.poll.register(self.pg.socket, select.POLLIN)
+
+    def alive(self) -> bool:
+        """Whether the connection is fit for a request; costs one system call, no round trip."""
+        try:
+            while self.poll.poll(0):  # readable while idle: a farewell, or a notice
+                self.pg.consume_input()
+        except psycopg.Error:
+            return False
+        return self.idle()
+
+    def idle(self) -> bool:
+        return bool(self.pg.transaction_status == TransactionStatus.IDLE)
+
+    def lost(self) -> bool:
+        """Whether the server is gone; what was not committed is then undone."""
+        return bool(self.pg.status != ConnStatus.OK)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def _wait(self, events: int) -> None:
+        self.poll.modify(self.pg.socket, events)
+        ready = self.poll.poll(self.wait)
+        self.poll.modify(self.pg.socket, select.POLLIN)
+        if not ready:
+            raise psycopg.OperationalError("no answer within the deadline")
+
+    def _flush(self) -> None:
+        while self.pg.flush():
+            self._wait(select.POLLIN | select.POLLOUT)
+            self.pg.consume_input()
+
+    def _result(self) -> PGresult | None:
+        while self.pg.is_busy():
+            if not self.poll.poll(self.wait):
+                raise psycopg.OperationalError("no answer within the deadline")
+            self.pg.consume_input()
+        return self.pg.get_result()
+
+    def _send(self, statement: Statement, values: list[bytes | None]) -> None:
+        if self.prepared is None or "REPLANNED" in statement.doc:
+            self.pg.send_query_params(statement.encode(), values)
+        else:
+            self.pg.send_query_prepared(statement.name, values)
+
+    def _checked(self, result: PGresult | None) -> PGresult:
+        if result is None or result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+            raise psycopg.errors.error_from_result(result) if result else psycopg.OperationalError("no result")
+        return result
+
+    def run(self, statement: Statement, values: list[bytes | None]) -> PGresult:
+        """One statement in one round trip."""
+        self._prepare(statement)
+        self._send(statement, values)
+        self._flush()
+        result = self._result()
+        while self._result() is not None:
+            pass
+        return self._checked(result)
+
+    def _prepare(self, *statements: Statement) -> None:
+        for statement in statements:
+            if self.prepared is not None and statement.name not in self.prepared and "REPLANNED" not in statement.doc:
+                self.pg.send_prepare(statement.name, statement.encode())
+                self._flush()
+                result = self._result()
+                while self._result() is not None:
+                    pass
+                self._checked(result)
+                self.prepared.add(statement.name)
+
+    def batch(self, *commands: tuple[Statement, list[bytes | None]]) -> list[PGresult]:
+        """Several statements in one round trip (libpq's pipeline mode); the first error ends them all."""
+        self._prepare(*(statement for statement, _ in commands))
+        self.pg.enter_pipeline_mode()
+        for statement, values in commands:
+            self._send(statement, values)
+        self.pg.pipeline_sync()
+        self._flush()
+        results: list[PGresult] = []
+        while (result := self._result()) is None or result.status != ExecStatus.PIPELINE_SYNC:
+            if result is not None:
+                results.append(result)
+        self.pg.exit_pipeline_mode()
+        return [self._checked(result) for result in results]
+
+    def load(self, result: PGresult) -> list[dict[str, Any]]:
+        """The rows of a result, as dictionaries."""
+        names = [(result.fname(i) or b"").decode() for i in range(result.nfields)]
+        self.rows.set_pgresult(result)
+        return self.rows.load_rows(0, result.ntuples, lambda row: dict(zip(names, row, strict=True)))
+
+
+class Pool:
+    """At most `size` sessions, each lent to one request; connecting holds no lock, so a dead host delays nobody else.
+
+    :param patience: how long a request waits for a session, in seconds.
+    """
+
+    def __init__(self, make: Callable[[], Session], size: int, patience: float) -> None:
+        self._make, self.size, self.patience = make, size, patience
+        self._free = threading.BoundedSemaphore(size)
+        self._idle: deque[Session] = deque()
+
+    def take(self) -> Session:
+        if not self._free.acquire(timeout=self.patience):
+            log.warning("no session free within %s s", self.patience)
+            raise errors.Problem(503)
+        try:
+            while self._idle:
+                session = self._idle.pop()
+                if session.alive():
+                    return session
+                session.close()
+            return self._make()
+        except BaseException:
+            self._free.release()
+            raise
+
+    def give(self, session: Session) -> None:
+        """Take a session back; one that is not idle is closed, and the server undoes what it was doing."""
+        if session.idle():
+            self._idle.append(session)
+        else:
+            session.close()
+        self._free.release()
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()

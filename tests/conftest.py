@@ -1,0 +1,71 @@
+"""The fixtures of every test: a clean database, the clients, and a door to the database behind the server's back.
+
+The same suite runs inside the process (FLASK_TESTER_APP=app:app) and against a server (FLASK_TESTER_APP=http://...), which
+must then use the same database: the one that libpq's PG* environment names, whose name must end with _test.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from FlaskTester import ft_authenticator, ft_client  # noqa: F401
+
+HERE = Path(__file__).parent.parent
+EXTERNAL = os.environ["FLASK_TESTER_APP"].startswith("http")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "internal: looks into the process, hence not run against a server")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if EXTERNAL and item.get_closest_marker("internal"):
+            item.add_marker(pytest.mark.skip(reason="looks into the process"))
+
+
+@pytest.fixture(scope="session")
+def sql() -> Iterator[Callable[..., list[Any]]]:
+    """Run a statement as somebody with psql would; its rows as tuples."""
+    with psycopg.connect(autocommit=True, application_name="tests") as connection:
+        name = connection.info.dbname
+        if not name.endswith("_test"):
+            pytest.exit(f"refusing to empty the database {name!r}: a test's ends with _test", 3)
+
+        def run(statement: str, *parameters: Any) -> list[Any]:
+            cursor = connection.execute(statement, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+        yield run
+
+
+@pytest.fixture(autouse=True)
+def _clean(sql: Callable[..., list[Any]]) -> None:
+    """Start each test from the demonstration data."""
+    sql((HERE / "truncate.sql").read_text())
+    sql((HERE / "data.sql").read_text())
+
+
+@pytest.fixture
+def client(ft_client: Any) -> Any:  # noqa: F811
+    """FlaskTester's client: `client.get(path, status, content, data=, json=, headers=)`."""
+    return ft_client
+
+
+@pytest.fixture
+def raw(client: Any) -> Callable[..., Any]:
+    """A request whose body is given byte by byte: `raw(method, path, body, **headers)`; an answer with status_code and json."""
+
+    def send(method: str, path: str, body: bytes = b"", **headers: str) -> Any:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if EXTERNAL:
+            base = os.environ["FLASK_TESTER_APP"]
+            from FlaskTester import RequestFlaskResponse
+
+            return RequestFlaskResponse(client._requests.request(method, base + path, data=body, headers=named))
+        return client._client.open(path, method=method, data=body, headers=named)
+
+    return send

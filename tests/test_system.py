@@ -1,0 +1,195 @@
+"""What a client may rely on with every answer, whatever the route; and what the server says about itself."""
+
+import re
+from typing import Any
+
+import pytest
+
+
+def test_version_says_what_runs(client: Any, sql: Any) -> None:
+    version = client.get("/version", 200).json
+    assert version.keys() == {"app", "version", "schema", "now", "user"}
+    assert version["app"] == "stuff"
+    assert version["user"] is None
+    assert [(version["schema"],)] == sql("SELECT max(version) FROM Schema_Version")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+[+-]\d\d:\d\d", version["now"])
+
+
+def test_live_and_ready(client: Any) -> None:
+    assert client.get("/live", 200).json == {"live": True}
+    assert client.get("/ready", 200).json["ready"] is True
+
+
+def test_an_outdated_schema_is_not_ready(client: Any, sql: Any) -> None:
+    rows = sql("DELETE FROM Schema_Version RETURNING version, name, applied")
+    sql("INSERT INTO Schema_Version(version, name) VALUES (0, 'ancient')")
+    try:
+        response = client.get("/ready", 503)
+        assert response.json["code"] == "schema_outdated"
+        assert response.headers["Retry-After"]
+        client.get("/live", 200)
+    finally:
+        sql("DELETE FROM Schema_Version")
+        for row in rows:
+            sql("INSERT INTO Schema_Version(version, name, applied) VALUES (%s, %s, %s)", *row)
+
+
+# every answer
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/stuff", 200),
+        ("GET", "/stuff/1", 200),
+        ("GET", "/stuff/99", 404),
+        ("GET", "/nope", 404),
+        ("PATCH", "/stuff", 405),
+        ("POST", "/stuff", 400),
+        ("DELETE", "/stuff/1", 204),
+        ("OPTIONS", "/stuff", 200),
+        ("HEAD", "/stuff", 200),
+    ],
+)
+def test_every_answer_has_its_headers(client: Any, method: str, path: str, status: int) -> None:
+    headers = client.request(method, path, status, headers={"X-Request-Id": "abc-1.2_Z"}).headers
+    assert headers["X-Request-Id"] == "abc-1.2_Z"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == ("no-cache" if "ETag" in headers else "no-store")
+    assert "X-Powered-By" not in headers
+
+
+@pytest.mark.parametrize("given", [None, "", "a" * 65, "a b", "é", "a;b", '"'])
+def test_a_request_without_a_fit_id_gets_one(client: Any, given: str | None) -> None:
+    headers = {} if given is None else {"X-Request-Id": given.encode().decode("latin1")}
+    ids = {client.get("/live", 200, headers=headers).headers["X-Request-Id"] for _ in range(2)}
+    assert len(ids) == 2
+    assert all(re.fullmatch("[A-Za-z0-9._-]{1,64}", one) for one in ids)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nope", 404, "not_found"),
+        ("GET", "/stuff/", 404, "not_found"),
+        ("GET", "/stuff/99", 404, "not_found"),
+        ("PATCH", "/stuff", 405, "method_not_allowed"),
+        ("POST", "/stuff/1", 405, "method_not_allowed"),
+        ("BREW", "/stuff", 405, "method_not_allowed"),
+        ("GET", "/stuff?limit=0", 400, "invalid_parameter"),
+        ("POST", "/stuff", 400, "invalid_parameter"),
+    ],
+)
+@pytest.mark.parametrize("problem", [False, True])
+def test_every_error_has_the_one_body(client: Any, method: str, path: str, status: int, code: str, problem: bool) -> None:
+    headers = {"Accept": "application/problem+json"} if problem else {}
+    response = client.request(method, path, status, headers=headers)
+    body = response.json
+    assert isinstance(body["error"], str)
+    assert (body["status"], body["code"]) == (status, code)
+    assert body["request_id"] == response.headers["X-Request-Id"]
+    if status == 405:
+        assert "GET" in response.headers["Allow"]
+    if problem:
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert body.keys() >= {"type", "title", "detail", "instance"}
+        assert body["detail"] == body["error"]
+    else:
+        assert response.headers["Content-Type"] == "application/json"
+
+
+def test_all_faults_are_named_at_once(client: Any) -> None:
+    response = client.get("/stuff?limit=x&sort=y&after=z&filter=%5C&colour=red", 400)
+    assert sorted(fault["field"] for fault in response.json["errors"]) == ["after", "colour", "filter", "limit", "sort"]
+    assert all(fault["message"] in response.json["error"] for fault in response.json["errors"])
+
+
+@pytest.mark.parametrize("path", ["/live?x=1", "/version?x=1", "/stuff?x=1", "/stuff/1?x=1"])
+def test_an_unknown_parameter_is_refused(client: Any, path: str) -> None:
+    assert client.get(path, 400).json["error"] == 'parameter "x" is unexpected'
+
+
+def test_the_same_name_twice_is_refused(client: Any, raw: Any) -> None:
+    twice = 'parameter "stuff" comes more than once'
+    form = {"Content_Type": "application/x-www-form-urlencoded"}
+    assert client.get("/stuff?limit=1&limit=1", 400).json["error"] == 'parameter "limit" comes more than once'
+    assert client.post("/stuff?stuff=a", 400, json={"stuff": "b"}).json["error"] == twice
+    assert client.post("/stuff?stuff=a", 400, data={"stuff": "b"}).json["error"] == twice
+    assert raw("POST", "/stuff", b"stuff=a&stuff=b", **form).json["error"] == twice
+    assert raw("PUT", "/stuff/1?sid=1", b"stuff=a", **form).status_code == 400
+    assert client.get("/stuff", 200).json[0]["stuff"] == "Chair"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"x",
+        b"[1]",
+        b'"x"',
+        b"null",
+        b"5",
+        b'{"stuff": NaN}',
+        b'{"stuff": Infinity}',
+        b'{"stuff": "a", "stuff": "b"}',
+        b"\xff",
+        b'{"stuff": "a"} x',
+        b"[" * 200_000,
+        b'{"stuff":' * 100_000,
+        b'{"stuff": ' + b"9" * 5000 + b"}",
+        "{'a':1}".encode("utf-16"),
+    ],
+)
+def test_a_json_body_is_an_object_and_well_formed(raw: Any, body: bytes) -> None:
+    response = raw("POST", "/stuff", body, Content_Type="application/json")
+    assert response.status_code == 400
+    assert response.json["error"]
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-www-form-urlencoded", ""])
+def test_an_empty_body_has_no_type(raw: Any, kind: str) -> None:
+    assert raw("DELETE", "/stuff/1", b"", Content_Type=kind).status_code == 204
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "text/html", "application/xml", "application/octet-stream", "application/jsonx"]
+)
+def test_another_type_of_body_is_415(raw: Any, kind: str) -> None:
+    assert raw("POST", "/stuff", b"stuff=a", Content_Type=kind).status_code == 415
+
+
+@pytest.mark.parametrize("body", [b"stuff=%FF", b"stuff=%C3%28", b"stuff=\xff"])
+def test_parameters_are_utf8(raw: Any, body: bytes) -> None:
+    assert raw("POST", "/stuff", body, Content_Type="application/x-www-form-urlencoded").status_code == 400
+    assert raw("GET", "/stuff?filter=" + "%FF").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [
+        ("*/*", 200),
+        ("application/json", 200),
+        ("application/*", 200),
+        ("text/html, */*;q=0.1", 200),
+        ("application/problem+json", 200),
+        ("text/html", 406),
+        ("image/png", 406),
+        ("application/json;q=0", 406),
+    ],
+)
+def test_accept_is_honoured(client: Any, accept: str, status: int) -> None:
+    client.get("/stuff", status, headers={"Accept": accept})
+
+
+def test_a_body_over_the_limit_is_413(raw: Any) -> None:
+    response = raw("POST", "/stuff", b'{"stuff": "' + b"x" * (3 * 1024 * 1024) + b'"}', Content_Type="application/json")
+    assert response.status_code == 413
+    assert response.json["code"] == "body_too_large"
+
+
+def test_head_is_get_without_a_body(client: Any) -> None:
+    get, head = client.get("/stuff", 200), client.request("HEAD", "/stuff", 200)
+    assert head.text == ""
+    assert {k: v for k, v in get.headers.items() if k in ("ETag", "Content-Type", "Content-Length")} == {
+        k: v for k, v in head.headers.items() if k in ("ETag", "Content-Type", "Content-Length")
+    }

@@ -1,0 +1,2 @@
+-- Empty every table of data; the schema and its version stay.
+TRUNCATE Stuff RESTART IDENTITY;

@@ -1,0 +1,275 @@
+"""What goes over the wire: the checks of every request, and how a route's value becomes an answer. Routes import its answers.
+
+A route returns plain values: a dictionary or list becomes JSON, a row's `etag` its ETag, `page(...)` a list with its Link,
+`created(...)` a 201 with its Location, `changed(...)` a 204, or the 404 or 412 that a write of no row means.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, cast
+from urllib.parse import unquote_to_bytes, urlencode
+
+import flask
+import FlaskSimpleAuth as fsa  # noqa: N813
+from flask import request
+from flask.json.provider import JSONProvider
+from werkzeug.exceptions import BadRequest, NotAcceptable, UnsupportedMediaType
+
+import errors
+from database import READS, db
+from session import Json
+
+TRIES = 3  # runs of a request whose transaction was undone through no fault of its own
+FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
+ETAG = re.compile(r'(W/)?"([^"]*)"')
+
+
+class Page(dict[str, Any]):
+    """A row of a list query: `items`, and `next` where there is more."""
+
+
+def page(row: dict[str, Any], total: int | None = None) -> Page:
+    """A list as an array, with a Link to the next page if there is one."""
+    return Page(row, total=total)
+
+
+def created(body: Any, path: str) -> tuple[Any, int, dict[str, str]]:
+    """201 with the URL of the new resource; `path` is relative to where the API is mounted."""
+    return body, 201, {"Location": request.script_root + path}
+
+
+def created_all(row: dict[str, Any]) -> tuple[Json, int]:
+    """201 with the keys of a batch, or 409 that names the places of the items already there: then none is kept."""
+    if row["taken"]:
+        places = "\n".join(f"[{place}] is already taken" for place in json.loads(row["taken"]))
+        fsa.err(f'error on parameter "items": {places}', 409)
+    return row["body"], 201
+
+
+def changed(version: int | None) -> tuple[str, int]:
+    """204 for a write that found its row: None is 404, 0 means that the row is at another version, hence 412."""
+    if version is None:
+        fsa.err("object not found", 404)
+    if version == 0:
+        fsa.err(errors.CODES[412][1], 412)
+    return "", 204
+
+
+class IfMatch(str):
+    """The versions that If-Match allows a write to find, as a PostgreSQL array; a parameter of this type makes a write safe."""
+
+
+def if_match(_: str) -> IfMatch | None:
+    """Read If-Match (RFC 9110 13.1.1): None when absent or `*`; weak and foreign tags match nothing."""
+    header = request.headers.get("If-Match")
+    if header is None:
+        if flask.current_app.config["REQUIRE_IF_MATCH"]:
+            fsa.err(errors.CODES[428][1], 428)
+        return None
+    if header.strip() == "*":
+        return None
+    tags = [tag for weak, tag in ETAG.findall(header) if not weak]
+    return IfMatch("{" + ",".join(tag for tag in tags if tag.isascii() and tag.isdigit() and len(tag) < 10) + "}")
+
+
+def counts(name: str) -> bool:
+    """Whether the client prefers to know how many there are (`Prefer: count=exact`, RFC 7240)."""
+    return "count=exact" in request.headers.get("Prefer", "").replace(" ", "")
+
+
+class Count:
+    """A parameter of this type is true when the client asks for a count."""
+
+
+class Provider(JSONProvider):
+    """JSON as RFC 8259 has it: no NaN, no duplicate members; decimals keep every digit, times are RFC 3339."""
+
+    @staticmethod
+    def default(value: Any) -> Any:
+        if isinstance(value, Json):
+            return json.loads(value)
+        if isinstance(value, Decimal):
+            return str(value)
+        if hasattr(value, "isoformat"):
+            return value.isoformat()
+        raise TypeError(f"no JSON for {type(value).__name__}")
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        return json.dumps(obj, default=self.default, ensure_ascii=False, allow_nan=False, separators=(",", ":"), **kwargs)
+
+    def loads(self, s: str | bytes, **_: Any) -> Any:
+        return json.loads(s, object_pairs_hook=_members, parse_constant=_no_constant)
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member comes twice")
+    return members
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+class Request(flask.Request):
+    """Flask's request, whose empty body is no parameters rather than malformed JSON."""
+
+    @property
+    def has_body(self) -> bool:
+        return self.content_length not in (None, 0) or "HTTP_TRANSFER_ENCODING" in self.environ
+
+    @property
+    def is_json(self) -> bool:
+        return self.has_body and super().is_json
+
+    def on_json_loading_failed(self, e: ValueError | None) -> Any:
+        raise BadRequest("the request body is not valid JSON")
+
+
+class Flask(fsa.Flask):  # type: ignore[misc]
+    """FlaskSimpleAuth's Flask, with our way of asking again and of answering."""
+
+    request_class = Request
+
+    def dispatch_request(self) -> Any:
+        """Run the route; when its transaction was undone for no reason of its own, run it again."""
+        for left in reversed(range(TRIES)):
+            try:
+                return super().dispatch_request()
+            except errors.Problem as problem:
+                db.rollback()
+                if not (problem.retry and left):
+                    return errors.from_problem(problem)
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    def make_response(self, rv: Any) -> Any:
+        """Turn a route's value into an answer."""
+        if isinstance(rv, flask.Response):
+            return rv
+        value, status, headers = (*rv, None, None)[:3] if isinstance(rv, tuple) else (rv, None, None)
+        if isinstance(headers, int):  # pragma: no cover
+            status, headers = headers, None
+        if isinstance(value, flask.Response):
+            response = value
+        elif isinstance(value, str) and (status or 200) >= 400:  # how FlaskSimpleAuth refuses
+            return errors.answer(value, status or 400)
+        else:
+            response = self._answer(value, status or 200)
+        if headers:
+            response.headers.extend(headers)
+        return response
+
+    def _answer(self, value: Any, status: int) -> flask.Response:
+        etag = total = cursor = None
+        if isinstance(value, Page):
+            body: Any = value["items"] or b"[]"
+            cursor, total = value["next"], value["total"]
+        elif status == 204:
+            return flask.Response(b"", status)
+        else:
+            if isinstance(value, dict) and "etag" in value:
+                value = dict(value)
+                etag = str(value.pop("etag"))
+            body = value if isinstance(value, Json) else self.json.dumps(value).encode()
+        response = flask.Response(body + b"\n", status, mimetype="application/json")
+        if cursor:
+            after = base64.urlsafe_b64encode(cursor).rstrip(b"=").decode()
+            query = urlencode({**parameters(), "after": after})
+            response.headers["Link"] = f'<{request.script_root}{request.path}?{query}>; rel="next"'
+        if total is not None:
+            shown = len(json.loads(body))
+            response.headers["Content-Range"] = f"items {f'0-{shown - 1}' if shown else '*'}/{total}"
+            response.headers["Preference-Applied"] = "count=exact"
+        if status == 200 and request.method in READS:
+            self._validate(response, etag or hashlib.blake2b(body, digest_size=8).hexdigest())
+        return response
+
+    def _validate(self, response: flask.Response, etag: str) -> None:
+        """Give the answer its ETag, and nothing but that when the client has it already (RFC 9110 13.1.2)."""
+        response.headers["ETag"] = f'"{etag}"'
+        known = request.environ.get("HTTP_IF_NONE_MATCH")
+        if known and (known.strip() == "*" or any(tag == etag for _, tag in ETAG.findall(known))):
+            response.status_code = 304
+            response.set_data(b"")
+            response.headers.pop("Content-Length", None)
+
+
+def parameters() -> dict[str, str]:
+    """The parameters of a request that reads, wherever they came from, to name them again in a URL."""
+    body: Mapping[str, Any] = request.get_json() if request.is_json else request.form
+    return {name: str(value) for name, value in {**request.args, **body}.items() if value is not None}
+
+
+def _check_once(names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadRequest("\n".join(f'parameter "{name}" comes more than once' for name in twice))
+
+
+def check() -> None:
+    """Before anything else: may this request be understood, and its answer?"""
+    environ, names = request.environ, []
+    accept = environ.get("HTTP_ACCEPT", "*/*")
+    if accept != "*/*" and not any(request.accept_mimetypes[kind] for kind in _offers()):
+        raise NotAcceptable
+    if query := environ.get("QUERY_STRING"):
+        _check_utf8(query.encode("latin1"))
+        names += [name for name, values in request.args.lists() for _ in values]
+    if cast(Request, request).has_body:
+        if request.is_json:
+            names += _json_names()
+        elif request.mimetype in FORMS:
+            if request.mimetype != "multipart/form-data":
+                _check_utf8(request.get_data(parse_form_data=False))
+            names += [name for name, values in request.form.lists() for _ in values]
+        else:
+            raise UnsupportedMediaType
+    _check_once(names)
+
+
+def _offers() -> tuple[str, ...]:
+    """The types that the route at hand can answer with; an error is always JSON."""
+    rule = request.url_rule
+    view = flask.current_app.view_functions.get(rule.endpoint) if rule else None
+    return getattr(view, "produces", ("application/json", "application/problem+json"))
+
+
+def _json_names() -> list[str]:
+    try:
+        body = request.get_json()
+    except RecursionError as error:
+        raise BadRequest("the request body is nested too deeply") from error
+    if not isinstance(body, dict):
+        raise BadRequest("the request body must be a JSON object")
+    return list(body)
+
+
+def _check_utf8(raw: bytes) -> None:
+    try:
+        unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest("parameters must be UTF-8") from error
+
+
+def finish(response: flask.Response) -> flask.Response:
+    """The headers of every answer."""
+    headers = response.headers
+    headers["X-Content-Type-Options"] = "nosniff"
+    if "Cache-Control" not in headers:
+        open_ = response.status_code in (200, 304) and "Authorization" not in request.headers
+        headers["Cache-Control"] = "no-cache" if open_ and "ETag" in headers else "no-store"
+    return response
+
+
+def init_app(app: Flask) -> None:
+    """Check requests and finish answers."""
+    app.json = Provider(app)
+    app.config["FSA_SPECIAL_PARAMETER"] = {IfMatch: if_match, Count: counts}
+    app.config["FSA_JSON_STREAMING"] = False
+    app.before_request(check)
+    app.after_request(finish)
