@@ -3,12 +3,20 @@
 import tomllib
 from pathlib import Path
 
+import audit
+import auth
+import commands
 import database
 import errors
 import observe
 import wire
+from routes.account import account
+from routes.audit import trail
+from routes.compute import compute
+from routes.owned import owned
 from routes.stuff import stuff
 from routes.system import system
+from routes.users import users
 
 app = wire.Flask("stuff", root_path=str(Path(__file__).parent), static_folder=None)
 
@@ -17,7 +25,15 @@ app.config.update(
     SCHEMA=1,  # the version of the schema that the queries need
     # the mission's words are `authorize` and `auth`, which FlaskSimpleAuth now calls `authz` and `authn`
     FSA_ALLOW_DEPRECATION=True,
-    FSA_AUTH=["none"],
+    FSA_REALM="stuff",
+    LOCAL=False,  # an instance is a deployed one unless its configuration says otherwise
+    PASSWORD_COST=12,
+    PASSWORD_LENGTH=8,
+    PASSWORD_COMMON=str(Path(app.root_path, "common-passwords.txt")),
+    PASSWORD_MEMORY=300.0,
+    LOGIN_PERIOD=60,
+    LOGIN_LIMITS={"pair": 5, "address": 50, "login": 100},
+    AUDIT_SEAL=5.0,
 )
 app.config.from_envvar("APP_CONFIG")
 
@@ -26,6 +42,9 @@ errors.init_app(app)
 observe.init_app(app)
 wire.init_app(app)
 database.init_app(app)
+audit.init_app(app)
+auth.init_app(app)
+commands.init_app(app)
 
-for blueprint in (system, stuff):
+for blueprint in (system, account, users, stuff, owned, compute, trail):
     app.register_blueprint(blueprint)

@@ -57,7 +57,11 @@ BEGIN_READ = Statement.make("_begin_read", "BEGIN READ ONLY")
 COMMIT = Statement.make("_commit", "COMMIT")
 ROLLBACK = Statement.make("_rollback", "ROLLBACK")
 # what the triggers and the server's own log may want to know of the request; local to the transaction
-CONTEXT = Statement.make("_context", "SELECT set_config('stuff.context', :context, TRUE)")
+CONTEXT = Statement.make(
+    "_context",
+    "SELECT set_config('stuff.login', :login, TRUE), set_config('stuff.request', :request, TRUE),"
+    " set_config('stuff.address', :address, TRUE)",
+)
 TIMEOUT = Statement.make("_timeout", "SELECT set_config('statement_timeout', :timeout, TRUE)")
 
 
@@ -88,7 +92,7 @@ class DB(anodb.DB):  # type: ignore[misc]
         for query in self._available_queries:
             getattr(self, query).sql.doc = getattr(self, query).__doc__ or ""
         self._local = threading.local()
-        self.context: Callable[[], str] = str
+        self.context: Callable[[], tuple[str, str, str]] = lambda: ("", "", "")
         self.writer = Pool(self._maker(None, "off"), size, patience)
         self.fresh = Pool(self._maker(None, "on"), size, patience)
         self.reader = Pool(self._maker(read, "on"), size, patience) if read else self.fresh
@@ -112,6 +116,10 @@ class DB(anodb.DB):  # type: ignore[misc]
             return connection
 
         return lambda: Session(connect, wait + 1, self._pooled)
+
+    def follow(self, context: Callable[[], tuple[str, str, str]]) -> None:
+        """Say where login, id and address of the request at hand come from: each transaction that writes carries them."""
+        self.context = context
 
     # the work of one request, in its thread
 
@@ -160,7 +168,7 @@ class DB(anodb.DB):  # type: ignore[misc]
         return result.command_tuples or 0, session.load(result) if result.nfields else []
 
     def _opening(self) -> list[tuple[Statement, list[bytes | None]]]:
-        opening = [(BEGIN, []), (CONTEXT, [encode(self.context())])]
+        opening = [(BEGIN, []), (CONTEXT, [encode(value) for value in self.context()])]
         if self._pooled:
             opening.append((TIMEOUT, [encode(int(1000 * self._timeouts["off"]))]))
         return opening

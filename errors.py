@@ -45,6 +45,9 @@ _FAULT = re.compile(
     re.DOTALL,
 )
 _UNKNOWN = re.compile(r"^unexpected (?:http|json|None) parameters: (.*)$", re.DOTALL)
+# ...and these repeat the value, which may be a password
+_ECHO = re.compile("(?:unexpected value|cast error|type error|conversion error)")
+_LISTED = re.compile(r"(?<=^permission denied on )(\w+:)\[(.*)\](?= \()")  # "on user:[1] (None)": without the brackets
 _PLACE = re.compile(r"^(?P<place>[.\[][^ ]*) (?P<why>.*)$")
 
 
@@ -55,6 +58,7 @@ class Problem(BaseException):
     :param message: text for the client; never a driver's.
     :param code: stable identifier, the status's own by default.
     :param field: parameter at fault, if one is.
+    :param headers: more headers of the answer.
     :param retry: the transaction is undone for sure, running the request again may succeed.
 
     NOTE not an Exception: FlaskSimpleAuth's catch-alls let it through to `wire.Flask.dispatch_request`.
@@ -67,8 +71,9 @@ class Problem(BaseException):
         code: str | None = None,
         field: str | None = None,
         retry: bool = False,
+        headers: dict[str, str] | None = None,
     ) -> None:
-        self.status, self.field, self.retry = status, field, retry
+        self.status, self.field, self.retry, self.headers = status, field, retry, headers or {}
         self.code, self.message = code or CODES[status][0], message or CODES[status][1]
 
 
@@ -115,6 +120,7 @@ def _faults(message: str) -> list[dict[str, str]]:
         elif found := _FAULT.match(line):
             field = found["bad"] or found["unknown"] or found["name"]
             why = found["why"] or found["what"] or "is unexpected"
+            why = "is ill-typed" if _ECHO.match(why) else why
             place = _PLACE.match(why)
             fault = (field + place["place"], place["why"]) if place else (field, why)
         else:
@@ -133,7 +139,7 @@ def answer(
 ) -> Response:
     """The one error body; the first four parameters are those of FSA_ERROR_RESPONSE."""
     status = status if status in CODES else (400 if status < 500 else 500)
-    message = message or CODES[status][1]
+    message = _LISTED.sub(r"\1\2", message or CODES[status][1])
     faults = _faults(message) if status in (400, 409) else []
     if faults:
         message = "; ".join(fault["message"] for fault in faults)
@@ -157,7 +163,7 @@ def answer(
 
 def from_problem(problem: Problem) -> Response:
     """The answer that a Problem asks for."""
-    return answer(problem.message, problem.status, code=problem.code, field=problem.field)
+    return answer(problem.message, problem.status, problem.headers, code=problem.code, field=problem.field)
 
 
 def from_http(error: HTTPException) -> Response:

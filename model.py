@@ -3,9 +3,12 @@
 import base64
 import json
 import re
-from typing import Any, NoReturn, Self
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any, NoReturn, Self
 
 from FlaskSimpleAuth import ErrorResponse
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 MAX_INT = 2**31 - 1  # PostgreSQL's INT
 # NOTE a lone surrogate is a str that UTF-8 cannot say, NUL a character that PostgreSQL cannot hold,
@@ -72,6 +75,56 @@ class Text(str):
 
     def __new__(cls, value: Any) -> Self:
         return super().__new__(cls, text(value, cls.low, cls.high))
+
+
+class Boolean:
+    """A boolean of JSON, or the text true or false."""
+
+    def __new__(cls, value: Any) -> bool:  # type: ignore[misc]
+        if isinstance(value, str) and value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        return value if isinstance(value, bool) else refuse("must be true or false")
+
+
+class Time(str):
+    """A point in time, RFC 3339 with an offset."""
+
+    def __new__(cls, value: Any) -> Self:
+        try:
+            if datetime.fromisoformat(value).tzinfo is None:
+                refuse("must have an offset from UTC")
+        except (TypeError, ValueError):
+            refuse("must be a time such as 2026-01-31T12:00:00Z")
+        return super().__new__(cls, value)
+
+
+class Login(Text):
+    """A login; a colon would part it in two in Basic authentication and in tokens."""
+
+    high = 64
+
+    def __new__(cls, value: Any) -> Self:
+        self = super().__new__(cls, value)
+        if re.search(r"[:\s\x00-\x1f\x7f]", self):
+            refuse("must not contain blanks, colons or control characters")
+        return self
+
+
+class Password(Text):
+    """A password, in clear; whether it is fit is for auth to say."""
+
+
+class Name(Text):
+    """A name of the schema: PostgreSQL keeps 63 bytes of one."""
+
+    high = 63
+
+    def __new__(cls, value: Any) -> Self:
+        return super().__new__(cls, text(value, cls.low, cls.high).lower())
+
+
+class ObjectText(Text):
+    """What an object is called."""
 
 
 class StuffText(Text):
@@ -166,3 +219,44 @@ class Cursor(str):
         if self and (self.sort != sort or (self.text if sort.lstrip("-") in ("stuff",) else self.number) is None):
             refuse('error on parameter "after": is not a cursor of this list')
         return self
+
+
+class Model(BaseModel):
+    """A structure of typed members; whatever is wrong with it is refused at once, member by member."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    def __init__(self, **members: Any) -> None:
+        try:
+            super().__init__(**members)
+        except ValidationError as error:
+            words = {"missing": "is missing", "extra_forbidden": "is unexpected"}
+            faults = error.errors(include_url=False, include_input=False)
+            lines = [
+                "."
+                + ".".join(str(part) for part in fault["loc"])
+                + " "
+                + (words.get(fault["type"]) or str(fault.get("ctx", {}).get("error", "is ill-typed")))
+                for fault in faults
+            ]
+            refuse("\n".join(lines))
+
+
+def of(kind: Callable[[Any], Any]) -> BeforeValidator:
+    """A parameter type as the validator of a member."""
+
+    def validate(value: Any) -> Any:
+        try:
+            return kind(value)
+        except ErrorResponse as error:
+            raise ValueError(error.message) from error
+
+    return BeforeValidator(validate)
+
+
+class UserIn(Model):
+    """A user to create."""
+
+    login: Annotated[str, of(Login)]
+    password: Annotated[str, of(Password)]
+    isAdmin: Annotated[bool, of(Boolean)] = False  # noqa: N815

@@ -35,6 +35,7 @@ def end(response: Response) -> Response:
             route=rule.rule if rule else None,
             status=response.status_code,
             ms=round(1000 * (time.perf_counter() - g.started), 2),
+            login=g.user["login"] if "user" in g else None,
             address=request.remote_addr,
         )
     return response
@@ -61,10 +62,12 @@ class Handler(logging.Handler):
 
 
 class _KnownWarnings(logging.Filter):
-    """FlaskSimpleAuth warns of each route that says `authorize`, the old word, as we do, or that is open, as it states."""
+    """What FlaskSimpleAuth warns of and we mean: the word `authorize`, open routes, authentication of our own, a plain 404."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not str(record.msg).startswith(("deprecated use of 'auth", "no authenticate on "))
+        return not str(record.msg).startswith(
+            ("deprecated use of 'auth", "no authenticate on ", "overriding authentication", "none object perm")
+        )
 
 
 def init_app(app: Flask) -> None:

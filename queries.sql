@@ -98,3 +98,195 @@ WITH changed AS (
 SELECT version FROM changed
 UNION ALL
 SELECT 0 FROM Stuff WHERE sid = :sid AND :match IS NOT NULL AND NOT EXISTS (SELECT FROM changed);
+
+--
+-- UTILISATEUR
+--
+
+-- name: get_auth(login)^
+-- What authentication and authorization need of a user, at each request. FRESH
+SELECT id, login, pword, isAdmin, epoch FROM Utilisateur WHERE login = :login;
+
+-- name: set_pword_rehash(login, old, new)!
+-- Replace the hash of a password by a stronger one of the same: tokens live on. APART
+UPDATE Utilisateur SET pword = :new
+FROM (SELECT set_config('stuff.rehash', 'on', TRUE)) AS quiet
+WHERE login = :login AND pword = :old;
+
+-- name: add_register(login, pword)$
+-- A new user, no administrator: its key.
+INSERT INTO Utilisateur(login, pword) VALUES (:login, :pword) RETURNING id;
+
+-- name: add_users(login, pword, admin)$
+-- A new user: its key.
+INSERT INTO Utilisateur(login, pword, isAdmin) VALUES (:login, :pword, :admin) RETURNING id;
+
+-- name: set_password(login, pword)!
+-- Another password: the tokens of before die, by trigger.
+UPDATE Utilisateur SET pword = :pword WHERE login = :login;
+
+-- name: set_epoch(login)!
+-- Log out everywhere: the tokens of before die.
+UPDATE Utilisateur SET epoch = epoch + 1 WHERE login = :login;
+
+-- name: list_users(filter, number, size)^
+-- A page of users, and where the next one begins if there is more. Never a hash.
+WITH page AS MATERIALIZED (
+  SELECT id, login, isAdmin, created FROM Utilisateur
+  WHERE id > coalesce(:number::INT, 0) AND login LIKE :filter ORDER BY id LIMIT :size::INT + 1
+)
+SELECT
+  (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
+  (SELECT json_build_array('id', id) FROM page
+   WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
+
+-- name: get_users_uid(uid)^
+-- One user. Never the hash.
+SELECT id, login, isAdmin, created, version AS etag FROM Utilisateur WHERE id = :uid;
+
+-- name: upd_users_uid(uid, pword, admin, match)$
+-- Change what is given, the rest stays: the new version; 0: the row is at another version than match asks for.
+WITH changed AS (
+  UPDATE Utilisateur SET pword = coalesce(:pword, pword), isAdmin = coalesce(:admin, isAdmin)
+  WHERE id = :uid AND (:match::INT[] IS NULL OR version = ANY(:match))
+  RETURNING version
+)
+SELECT version FROM changed
+UNION ALL
+SELECT 0 FROM Utilisateur WHERE id = :uid AND :match IS NOT NULL AND NOT EXISTS (SELECT FROM changed);
+
+-- name: del_users_uid(uid, match)$
+-- Remove a user who owns nothing.
+WITH changed AS (
+  DELETE FROM Utilisateur WHERE id = :uid AND (:match::INT[] IS NULL OR version = ANY(:match))
+  RETURNING version
+)
+SELECT version FROM changed
+UNION ALL
+SELECT 0 FROM Utilisateur WHERE id = :uid AND :match IS NOT NULL AND NOT EXISTS (SELECT FROM changed);
+
+--
+-- OWNED
+--
+
+-- name: list_owned(number, size)^
+-- A page of all that is owned, and where the next one begins if there is more.
+WITH page AS MATERIALIZED (
+  SELECT oid, object, owner FROM Owned WHERE oid > coalesce(:number::INT, 0) ORDER BY oid LIMIT :size::INT + 1
+)
+SELECT
+  (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
+  (SELECT json_build_array('oid', oid) FROM page
+   WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
+
+-- name: list_owned_uid(uid, number, size)^
+-- A page of what one user owns.
+WITH page AS MATERIALIZED (
+  SELECT oid, object, owner FROM Owned WHERE owner = :uid AND oid > coalesce(:number::INT, 0) ORDER BY oid LIMIT :size::INT + 1
+)
+SELECT
+  (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
+  (SELECT json_build_array('oid', oid) FROM page
+   WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
+
+-- name: add_owned_uid(uid, object)$
+-- A new object of a user: its key.
+INSERT INTO Owned(object, owner) VALUES (:object, :uid) RETURNING oid;
+
+-- name: get_owned_uid_oid(uid, oid)^
+-- One object of a user.
+SELECT oid, object, owner, version AS etag FROM Owned WHERE owner = :uid AND oid = :oid;
+
+-- name: upd_owned_uid_oid(uid, oid, object, match)$
+-- Change an object of a user.
+WITH changed AS (
+  UPDATE Owned SET object = :object
+  WHERE owner = :uid AND oid = :oid AND (:match::INT[] IS NULL OR version = ANY(:match))
+  RETURNING version
+)
+SELECT version FROM changed
+UNION ALL
+SELECT 0 FROM Owned WHERE owner = :uid AND oid = :oid AND :match IS NOT NULL AND NOT EXISTS (SELECT FROM changed);
+
+-- name: del_owned_uid_oid(uid, oid, match)$
+-- Remove an object of a user.
+WITH changed AS (
+  DELETE FROM Owned WHERE owner = :uid AND oid = :oid AND (:match::INT[] IS NULL OR version = ANY(:match))
+  RETURNING version
+)
+SELECT version FROM changed
+UNION ALL
+SELECT 0 FROM Owned WHERE owner = :uid AND oid = :oid AND :match IS NOT NULL AND NOT EXISTS (SELECT FROM changed);
+
+--
+-- ATTEMPT
+--
+
+-- name: add_attempt(login, address, period)^
+-- Count an attempt at a password before it is checked, for the login, the address, and the login from that address: the three
+-- numbers of the period (in seconds) under way, and the seconds until it ends. APART
+WITH gone AS (
+  DELETE FROM Attempt WHERE subject IN (
+    SELECT subject FROM Attempt
+    WHERE until < now() AND subject NOT IN ('l ' || :login, 'a ' || :address, 'p ' || :address || ' ' || :login)
+    ORDER BY until LIMIT 10 FOR UPDATE SKIP LOCKED)
+), counted AS (
+  INSERT INTO Attempt AS old(subject, number, until)
+  SELECT subject, 1, now() + make_interval(secs => :period)
+  FROM unnest(ARRAY['a ' || :address, 'l ' || :login, 'p ' || :address || ' ' || :login]) AS subject
+  ORDER BY subject  -- always in this order: two attempts never wait for each other
+  ON CONFLICT (subject) DO UPDATE SET
+    number = CASE WHEN old.until < now() THEN 1 ELSE old.number + 1 END,
+    until = CASE WHEN old.until < now() THEN excluded.until ELSE old.until END
+  RETURNING subject, number, until
+)
+SELECT
+  max(number) FILTER (WHERE subject LIKE 'l %') AS login,
+  max(number) FILTER (WHERE subject LIKE 'a %') AS address,
+  max(number) FILTER (WHERE subject LIKE 'p %') AS pair,
+  ceil(extract(epoch FROM max(until) - now()))::INT AS wait
+FROM counted;
+
+-- name: del_attempt(login, address)!
+-- The password was right: that attempt does not count. APART
+UPDATE Attempt SET number = number - 1
+FROM (SELECT subject FROM Attempt
+      WHERE subject IN ('a ' || :address, 'l ' || :login, 'p ' || :address || ' ' || :login) AND number > 0
+      ORDER BY subject FOR UPDATE) AS mine
+WHERE Attempt.subject = mine.subject;
+
+--
+-- AUDIT
+--
+
+-- name: add_event(event, login, request, address)!
+-- Something that was tried on the door; kept whatever becomes of the request. APART
+INSERT INTO Audit(event, login, request, address) VALUES (:event, :login, :request, :address);
+
+-- name: list_audit(login, tab, since, number, size)^
+-- A page of the trail, the oldest first. REPLANNED
+WITH page AS MATERIALIZED (
+  SELECT aid, at, login, role, request, address, event, tab AS "table", key, before, after FROM Audit
+  WHERE aid > coalesce(:number::BIGINT, 0)
+    AND (:login::TEXT IS NULL OR login = :login) AND (:tab::TEXT IS NULL OR tab = :tab)
+    AND (:since::TIMESTAMPTZ IS NULL OR at >= :since)
+  ORDER BY aid LIMIT :size::INT + 1
+)
+SELECT
+  (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
+  (SELECT json_build_array('aid', aid) FROM page
+   WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
+
+-- name: seal_audit(most)$
+-- Seal up to so many rows of the trail: how many were. APART
+SELECT seal_audit(:most);
+
+-- name: get_broken_seal()^
+-- The first link of the chain that does not hold: its row was changed or removed. None: the trail is whole.
+SELECT link, aid FROM (
+  SELECT link, s.aid, hash, a AS one, lag(hash) OVER chain AS previous, link - lag(link, 1, 0::BIGINT) OVER chain AS step
+  FROM Seal AS s LEFT JOIN Audit AS a ON a.aid = s.aid
+  WINDOW chain AS (ORDER BY link)
+) AS links
+WHERE step <> 1 OR one IS NULL OR hash IS DISTINCT FROM audit_hash(previous, one)
+ORDER BY link LIMIT 1;

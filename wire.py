@@ -18,6 +18,7 @@ import FlaskSimpleAuth as fsa  # noqa: N813
 from flask import request
 from flask.json.provider import JSONProvider
 from werkzeug.exceptions import BadRequest, NotAcceptable, UnsupportedMediaType
+from werkzeug.routing import BaseConverter
 
 import errors
 from database import READS, db
@@ -169,7 +170,7 @@ class Flask(fsa.Flask):  # type: ignore[misc]
         if isinstance(value, Page):
             body: Any = value["items"] or b"[]"
             cursor, total = value["next"], value["total"]
-        elif status == 204:
+        elif value is None or status == 204:
             return flask.Response(b"", status)
         else:
             if isinstance(value, dict) and "etag" in value:
@@ -260,14 +261,23 @@ def finish(response: flask.Response) -> flask.Response:
     """The headers of every answer."""
     headers = response.headers
     headers["X-Content-Type-Options"] = "nosniff"
+    if response.status_code == 401:  # FlaskSimpleAuth has named its own schemes
+        headers.setdefault("WWW-Authenticate", f'Basic realm="{flask.current_app.config["FSA_REALM"]}"')
     if "Cache-Control" not in headers:
         open_ = response.status_code in (200, 304) and "Authorization" not in request.headers
         headers["Cache-Control"] = "no-cache" if open_ and "ETag" in headers else "no-store"
     return response
 
 
+class KeyConverter(BaseConverter):
+    """What stands for <name> in a path: the key of a row, so that /stuff/batch is no /stuff/<sid>."""
+
+    regex = "[1-9][0-9]*"
+
+
 def init_app(app: Flask) -> None:
     """Check requests and finish answers."""
+    app.url_map.converters["string"] = KeyConverter  # what FlaskSimpleAuth makes of a type of ours
     app.json = Provider(app)
     app.config["FSA_SPECIAL_PARAMETER"] = {IfMatch: if_match, Count: counts}
     app.config["FSA_JSON_STREAMING"] = False

@@ -5,6 +5,7 @@ from typing import Any
 from flask import current_app
 from FlaskSimpleAuth import Blueprint
 
+import auth
 import errors
 from database import db
 
@@ -15,7 +16,7 @@ system = Blueprint("system", __name__)
 @system.get("/version", authorize="OPEN")
 def get_version() -> Any:
     """Name and version of the server, version of its schema, the database's time, and who you are if you said so."""
-    return {"app": "stuff", "version": current_app.config["VERSION"], "user": None} | db.get_now()
+    return {"app": "stuff", "version": current_app.config["VERSION"], "user": auth.caller()} | db.get_now()
 
 
 # GET /live: is the process alive

@@ -4,7 +4,12 @@ The same suite runs inside the process (FLASK_TESTER_APP=app:app) and against a 
 must then use the same database: the one that libpq's PG* environment names, whose name must end with _test.
 """
 
+import base64
+import csv
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,19 +45,62 @@ def sql() -> Iterator[Callable[..., list[Any]]]:
             return cursor.fetchall() if cursor.description else []
 
         yield run
+    if not EXTERNAL:
+        from database import db
+
+        db.close()
+
+
+@pytest.fixture(scope="session")
+def fresh_data() -> str:
+    """What empties the database and loads the demonstration data, the passwords hashed once and for all tests."""
+    users = subprocess.run(
+        [sys.executable, "pass2csv.py", "--cost", "4", "users.in"], cwd=HERE, capture_output=True, text=True, check=True
+    ).stdout
+    values = ", ".join("('{}', '{}', {})".format(*row) for row in csv.reader(users.splitlines()))
+    data = (HERE / "data.sql").read_text()
+    data = re.sub(r"(?m)^\\copy (.*) FROM PROGRAM .*$", lambda copy: f"INSERT INTO {copy[1]} VALUES {values};", data)
+    return (HERE / "truncate.sql").read_text() + re.sub(r" \\gset .*", ";", data)
 
 
 @pytest.fixture(autouse=True)
-def _clean(sql: Callable[..., list[Any]]) -> None:
+def _clean(sql: Callable[..., list[Any]], fresh_data: str) -> None:
     """Start each test from the demonstration data."""
-    sql((HERE / "truncate.sql").read_text())
-    sql((HERE / "data.sql").read_text())
+    sql(fresh_data)
 
 
 @pytest.fixture
 def client(ft_client: Any) -> Any:  # noqa: F811
     """FlaskTester's client: `client.get(path, status, content, data=, json=, headers=)`."""
     return ft_client
+
+
+@pytest.fixture
+def calvin() -> dict[str, str]:
+    """The headers of calvin, administrator, user 1."""
+    return basic("calvin", "hobbes")
+
+
+@pytest.fixture
+def hobbes() -> dict[str, str]:
+    """The headers of hobbes, user 2."""
+    return basic("hobbes", "susie")
+
+
+@pytest.fixture
+def susie() -> dict[str, str]:
+    """The headers of susie, user 3."""
+    return basic("susie", "derkins")
+
+
+def basic(login: str, password: str) -> dict[str, str]:
+    """The header of Basic authentication."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode()}
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header of a token."""
+    return {"Authorization": f"Bearer {token}"}
 
 
 @pytest.fixture

@@ -1,0 +1,68 @@
+"""The audit trail as seen from the server: what the triggers are told, what happens at the door, the sealing of the trail."""
+
+import logging
+import threading
+import time
+
+from flask import g, has_request_context, request
+from FlaskSimpleAuth import Flask, Response
+
+import errors
+from database import READS, db
+
+log = logging.getLogger("stuff.audit")
+
+
+def context() -> tuple[str, str, str]:
+    """Login, request id and address: the triggers write them down with each change."""
+    if not has_request_context():
+        return "", "", ""
+    user = g.get("user")
+    return user["login"] if user else "", g.get("request_id", ""), request.remote_addr or ""
+
+
+def event(name: str, login: str | None) -> None:
+    """Write down what was tried at the door, whatever becomes of the request."""
+    _, request_id, address = context()
+    db.add_event(event=name, login=login, request=request_id, address=address)
+
+
+class Sealer:
+    """A thread that seals the trail from time to time, begun by the first request that writes; one server at a time does it."""
+
+    def __init__(self, period: float) -> None:
+        self.period, self._lock = period, threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        with self._lock:
+            if self.period and not self._thread:
+                self._thread = threading.Thread(target=self._run, name="sealer", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while self.period:
+            time.sleep(self.period)
+            self.seal()
+
+    def seal(self) -> None:
+        """Seal all that can be."""
+        try:
+            while db.seal_audit(most=1000) == 1000:
+                pass
+        except errors.Problem as problem:  # the database is away: later, then
+            log.warning("not sealed: %s", problem.message)
+
+
+def init_app(app: Flask) -> None:
+    """Follow the requests."""
+    db.follow(context)
+    sealer = app.extensions["sealer"] = Sealer(app.config["AUDIT_SEAL"])
+
+    @app.after_request
+    def audit_end(response: Response) -> Response:
+        if response.status_code == 403:
+            event("REFUSED", context()[0])
+        elif request.method not in READS and not sealer._thread:
+            sealer.start()
+        return response

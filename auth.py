@@ -1,0 +1,302 @@
+"""Who is calling, and may they: passwords, tokens, and the checks behind `authorize=`. Imported by app, routes and commands.
+
+One policy: nothing about a user outlives a change. Each request that brings credentials reads its user anew, one query (FRESH,
+on the writing side), and everything else is computed from that row. A token is signed for the user's epoch, which another
+password, another role, and a log-out advance; a password that was verified is remembered with the hash that it matched.
+"""
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import jwt
+from cachetools import TTLCache
+from flask import current_app, g, request
+from FlaskSimpleAuth import ErrorResponse, Flask, Request, err
+from passlib.context import CryptContext
+
+import audit
+import errors
+from database import db
+
+MAX_BYTES = 72  # of a password: bcrypt looks no further
+OTHERS = ["pbkdf2_sha256", "pbkdf2_sha512", "sha512_crypt", "sha256_crypt"]  # hashes that are read, then replaced
+
+
+class Passwords:
+    """Hashes, their verification, and the short memory that spares Basic authentication a hash at each request."""
+
+    def __init__(self, conf: dict[str, Any]) -> None:
+        self.local, self.length = conf["LOCAL"], conf["PASSWORD_LENGTH"]
+        self.context = CryptContext(["bcrypt", *OTHERS], deprecated="auto", bcrypt__rounds=conf["PASSWORD_COST"])
+        self.common = set() if self.local else set(Path(conf["PASSWORD_COMMON"]).read_text().split())
+        self.nobody = self.context.hash("nobody has this password")  # so that an unknown login takes as long as a known one
+        self.period, self.limits = conf["LOGIN_PERIOD"], conf["LOGIN_LIMITS"]
+        self._key = os.urandom(32)
+        self._verified: TTLCache[bytes, bool] = TTLCache(10_000, conf["PASSWORD_MEMORY"])
+
+    def hash(self, password: str, field: str) -> str:
+        """The hash of a new password that is fit.
+
+        :raises errors.Problem: 400 if it is too short, too long or too common (NIST SP 800-63B 5.1.1).
+        """
+        if len(password) < self.length:
+            raise errors.Problem(400, "password too short!", "password_too_short", field)
+        if len(password.encode()) > MAX_BYTES:
+            raise errors.Problem(400, f"password too long: over {MAX_BYTES} bytes", "password_too_long", field)
+        if password.lower() in self.common:
+            raise errors.Problem(400, "password too common", "password_too_common", field)
+        return cast(str, self.context.hash(password))
+
+    def check(self, login: str, password: str) -> dict[str, Any]:
+        """The user whose login and password these are.
+
+        :raises ErrorResponse: 401 if they are nobody's.
+        :raises errors.Problem: 429 after too many attempts.
+        """
+        user = db.get_auth(login=login)
+        reference = user["pword"] if user else self.nobody
+        proof = hashlib.blake2b(f"{login}\0{password}\0{reference}".encode(), key=self._key).digest()
+        if proof in self._verified:
+            return cast(dict[str, Any], user)
+        address = _address()
+        self._count(login, address)
+        fit = len(password.encode()) <= MAX_BYTES and "\0" not in password
+        right, stronger = self.context.verify_and_update(password if fit else "", reference)
+        if not (user and fit and right):
+            audit.event("LOGIN_FAILED", login)
+            err(
+                "invalid credentials"
+                if not self.local
+                else f"invalid password for {login}"
+                if user
+                else f"no such user: {login}",
+                401,
+            )
+        db.del_attempt(login=login, address=address)
+        if stronger:
+            db.set_pword_rehash(login=login, old=reference, new=stronger)
+        else:
+            self._verified[proof] = True
+        return cast(dict[str, Any], user)
+
+    def _count(self, login: str, address: str) -> None:
+        """Count the attempt, before it is made, so that a thousand at once are counted as well.
+
+        Each address has so many attempts at an account, and so many in all. Once an account has seen too many from everywhere,
+        an address has but one: its owner still gets in from a new place, a guesser with many addresses gets one guess each.
+        """
+        made, limits = db.add_attempt(login=login, address=address, period=self.period), self.limits
+        most = 1 if made["login"] > limits["login"] else limits["pair"]
+        if made["pair"] > most or made["address"] > limits["address"]:
+            raise errors.Problem(
+                429,
+                headers={
+                    "Retry-After": str(made["wait"]),
+                    "RateLimit-Policy": f'"login";q={most};w={self.period}',
+                    "RateLimit": f'"login";r=0;t={made["wait"]}',
+                },
+            )
+
+
+class Tokens:
+    """Signed, short-lived proofs of identity: `stuff:login:YYYYMMDDhhmmss:signature`, or JWT (RFC 7519) where configured."""
+
+    def __init__(self, conf: dict[str, Any]) -> None:
+        self.kind, self.realm, self.delay = conf["FSA_TOKEN_TYPE"], conf["FSA_REALM"], 60 * conf["FSA_TOKEN_DELAY"]
+        self.secret = conf["FSA_TOKEN_SECRET"].encode()
+
+    def make(self, user: dict[str, Any]) -> str:
+        """A token for a user, for now and a while."""
+        end = time.time() + self.delay
+        if self.kind == "jwt":
+            claims = {"sub": user["login"], "aud": self.realm, "exp": int(end), "uid": user["id"], "epoch": user["epoch"]}
+            return jwt.encode(claims, self.secret, "HS256")
+        data = f"{self.realm}:{user['login']}:{time.strftime('%Y%m%d%H%M%S', time.gmtime(end))}"
+        return f"{data}:{self._sign(data, user)}"
+
+    def check(self, token: str) -> dict[str, Any]:
+        """The user whom a token proves.
+
+        :raises ErrorResponse: 401 if it is forged, expired or revoked; the token itself is never repeated.
+        """
+        user = self._jwt(token) if self.kind == "jwt" else self._readable(token)
+        return user or err("invalid token", 401)
+
+    def _sign(self, data: str, user: dict[str, Any]) -> str:
+        return hmac.digest(self.secret, f"{data}:{user['id']}:{user['epoch']}".encode(), "sha256").hex()
+
+    def _readable(self, token: str) -> dict[str, Any] | None:
+        data, _, signature = token.rpartition(":")
+        realm, login, end = (data.split(":") + [""] * 3)[:3]
+        if data.count(":") != 2 or realm != self.realm or not re.fullmatch("[0-9]{14}", end) or not signature.isascii():
+            return None
+        user = db.get_auth(login=login)
+        if not user or not hmac.compare_digest(self._sign(data, user), signature):
+            return None
+        if end <= time.strftime("%Y%m%d%H%M%S", time.gmtime()):
+            err("expired token", 401)
+        return cast(dict[str, Any], user)
+
+    def _jwt(self, token: str) -> dict[str, Any] | None:
+        try:
+            claims = jwt.decode(token, self.secret, ["HS256"], audience=self.realm, options={"require": ["exp", "sub", "aud"]})
+        except jwt.ExpiredSignatureError:
+            err("expired token", 401)
+        except jwt.PyJWTError:
+            return None
+        user = db.get_auth(login=claims["sub"])
+        return user if user and (user["id"], user["epoch"]) == (claims.get("uid"), claims.get("epoch")) else None
+
+
+class Auth:
+    """The two together, as FlaskSimpleAuth's hooks want them."""
+
+    def __init__(self, conf: dict[str, Any]) -> None:
+        self.passwords, self.tokens = Passwords(conf), Tokens(conf)
+
+    def by_token(self, _: Any, request: Request) -> str:
+        """Scheme `token`: Authorization: Bearer TOKEN (RFC 6750)."""
+        token = _credentials(request, "bearer")
+        if token is None:
+            err("missing token", 401)
+        return _known(self.tokens.check(cast(str, token)))
+
+    def by_basic(self, _: Any, request: Request) -> str | None:
+        """Scheme `basic`: Authorization: Basic LOGIN:PASSWORD in base 64 (RFC 7617)."""
+        encoded = _credentials(request, "basic")
+        if encoded is None:
+            return None if request.headers.get("Authorization") else err("missing authorization header", 401)
+        try:
+            login, password = base64.b64decode(encoded, validate=True).decode().split(":", 1)
+        except ValueError:
+            err("malformed authorization header", 401)
+        return _known(self.passwords.check(login, password))
+
+    def by_form(self, _: Any, request: Request) -> str:
+        """Scheme `form`: parameters `login` and `pword`."""
+        given = request.get_json() if request.is_json else {**request.args, **request.form}
+        login, password = given.get("login"), given.get("pword")
+        if not isinstance(login, str) or not isinstance(password, str):
+            raise ErrorResponse("missing login and pword", 401)
+        return _known(self.passwords.check(login, password))
+
+
+def _credentials(request: Request, scheme: str) -> str | None:
+    """What follows a scheme, whatever its case, in Authorization."""
+    kind, _, credentials = (request.headers.get("Authorization") or "").partition(" ")
+    return credentials.strip() if kind.lower() == scheme else None
+
+
+def _known(user: dict[str, Any]) -> str:
+    g.user = user
+    return cast(str, user["login"])
+
+
+def _address() -> str:
+    """Where the request comes from: an IPv4 address, or the /64 of an IPv6 one, which its holder changes at will."""
+    address = ipaddress.ip_address(request.remote_addr or "::")
+    return str(address if address.version == 4 else ipaddress.ip_network((address, 64), strict=False))
+
+
+# what `authorize=` means
+
+
+def is_admin(_: str) -> bool:
+    """Group ADMIN."""
+    return cast(bool, g.user["isadmin"])
+
+
+def is_user(_: str, uid: int, __: Any) -> bool | None:
+    """Object rule ("user",): the path names the caller; None, hence 404, if it names nobody."""
+    return True if g.user["id"] == uid else False if db.get_users_uid(uid=uid) else None
+
+
+def is_user_or_admin(login: str, uid: int, mode: Any) -> bool | None:
+    """Object rule ("account",): the caller's own account, or any for an administrator."""
+    own = is_user(login, uid, mode)
+    return own if own is None else own or is_admin(login)
+
+
+# what routes need
+
+
+def caller() -> str | None:
+    """The login on an open route, if good credentials came."""
+    try:
+        return cast(str | None, current_app.get_user(required=False)) if "Authorization" in request.headers else None  # type: ignore[attr-defined]
+    except ErrorResponse:
+        return None
+
+
+def token() -> str:
+    """A token for the caller."""
+    audit.event("LOGIN", g.user["login"])
+    return _auth().tokens.make(g.user)
+
+
+def revoke(login: str) -> None:
+    """Every token issued to this user so far is dead."""
+    db.set_epoch(login=login)
+    audit.event("LOGOUT", login)
+
+
+def hash_password(password: str, field: str = "pword") -> str:
+    """The hash of a new password for the parameter `field`, refused with 400 if it is not fit."""
+    return passwords().hash(password, field)
+
+
+def check_password(login: str, password: str, field: str) -> None:
+    """Check the old password once more.
+
+    :raises errors.Problem: 400 if it is not right.
+    """
+    if not passwords().context.verify(password, db.get_auth(login=login)["pword"]):
+        raise errors.Problem(400, "the old password is not right", "wrong_password", field)
+
+
+def _auth() -> Auth:
+    return cast(Auth, current_app.extensions["auth"])
+
+
+def passwords() -> Passwords:
+    """The passwords of the application at hand."""
+    return _auth().passwords
+
+
+def local_secret(path: Path) -> str:
+    """The token secret of a local instance: made at its first start, then kept in a file that only its user reads."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}")
+    draft.touch(0o600)
+    draft.write_text(os.urandom(32).hex())
+    try:
+        os.link(draft, path)  # never half-written; the first of several workers wins
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_text()
+
+
+def init_app(app: Flask) -> None:
+    """Tell FlaskSimpleAuth who is who."""
+    conf = app.config
+    if conf["LOCAL"] and not conf.get("FSA_TOKEN_SECRET"):
+        conf["FSA_TOKEN_SECRET"] = local_secret(Path(app.root_path, ".local", "token.secret"))
+    auth = app.extensions["auth"] = Auth(conf)
+    conf.setdefault("FSA_AUTH", ["token", "basic", "form", "none"])
+    conf.update(
+        FSA_AUTH_DEFAULT=["token", "basic", "none"],
+        FSA_AUTHENTICATION={"token": auth.by_token, "basic": auth.by_basic, "form": auth.by_form},
+        FSA_GROUP_CHECK={"ADMIN": is_admin},
+        FSA_OBJECT_PERMS={"user": is_user, "account": is_user_or_admin},
+        FSA_CACHE="none",  # what it remembers would outlive changes
+        FSA_PASSWORD_SCHEME=None,  # passwords are ours
+    )

@@ -1,0 +1,24 @@
+"""Computations without data: parameters in, a value out."""
+
+from typing import Any
+
+from FlaskSimpleAuth import Blueprint
+
+import auth
+from model import Integer, Password
+
+compute = Blueprint("compute", __name__)
+
+
+# GET /cmp/add: sum
+@compute.get("/cmp/add", authorize="AUTH")
+def get_cmp_add(i: Integer, j: Integer) -> Any:
+    """Add two integers."""
+    return i + j
+
+
+# GET /cmp/hash: hash a password
+@compute.get("/cmp/hash", authorize="AUTH")
+def get_cmp_hash(apass: Password) -> Any:
+    """Hash a password with bcrypt."""
+    return auth.hash_password(apass, "apass")

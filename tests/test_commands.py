@@ -1,0 +1,106 @@
+"""What an operator may rely on: commands, and the refusal to start when unsafe."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import HERE, basic
+
+pytestmark = pytest.mark.internal
+
+
+@pytest.fixture
+def flask() -> Any:
+    from app import app
+
+    return lambda *args, **kwargs: app.test_cli_runner().invoke(args=list(args), **kwargs)
+
+
+def start(tmp_path: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
+    """Run the doctor on a configuration: the tests', with other settings."""
+    conf = tmp_path / "app.conf"
+    tests = HERE / "tests" / "app.conf"
+    lines = [
+        tests.read_text().replace("__file__", repr(str(tests))),
+        *(f"{name} = {value!r}" for name, value in settings.items()),
+    ]
+    conf.write_text("\n".join(lines))
+    return subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "app", "doctor"],
+        cwd=HERE, env={**os.environ, "APP_CONFIG": str(conf)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_an_unsafe_instance_refuses_to_start_and_names_all_that_is_wrong(tmp_path: Path) -> None:
+    unsafe = start(
+        tmp_path,
+        LOCAL=False,
+        FSA_TOKEN_SECRET="short",
+        PASSWORD_COST=9,
+        FSA_AUTH=["fake", "none"],
+        FSA_MODE="dev",
+        CORS_ORIGINS=["*"],
+    )
+    assert unsafe.returncode != 0
+    assert "refusing to start" in unsafe.stderr
+    for word in ("FSA_TOKEN_SECRET", "PASSWORD_COST", "fake", "debug", "CORS_ORIGINS", "calvin hobbes susie"):
+        assert word in unsafe.stderr
+    assert "short" not in unsafe.stderr.replace("password_too_short", "")
+
+
+def test_a_deployed_instance_without_demonstration_users_starts(tmp_path: Path, sql: Any) -> None:
+    sql("DELETE FROM Owned")
+    sql("UPDATE Utilisateur SET pword = '$2b$04$abcdefghijklmnopqrstuuWmYPo7Jb4XqfSPJWqDz6QSPJQfFLmWq'")
+    safe = start(tmp_path, LOCAL=False, PASSWORD_COST=10)
+    assert (safe.returncode, safe.stdout) == (0, "all is well\n"), safe.stderr
+
+
+def test_a_local_instance_may_be_anything(tmp_path: Path) -> None:
+    assert start(tmp_path).stdout == "all is well\n"
+
+
+def test_a_deployed_instance_starts_while_the_database_is_away(tmp_path: Path) -> None:
+    away = start(
+        tmp_path, LOCAL=False, PASSWORD_COST=10, ANODB={"db": "postgres", "conn": "host=/nowhere", "queries": "queries.sql"}
+    )
+    assert away.returncode == 0
+    assert "not checked for demonstration users" in away.stderr
+
+
+def test_the_first_administrator_is_made_by_a_command(flask: Any, client: Any) -> None:
+    made = flask("admin", "root", input="a very good password\n")
+    assert (made.exit_code, made.output) == (0, "user 4: root\n")
+    assert client.get("/admin", 200, headers=basic("root", "a very good password")).json == "hello admin root!"
+    for name, password, why in (("root", "swordfish", "taken"), ("r:t", "swordfish", "colons"), ("new", "x", "short")):
+        refused = flask("admin", name, input=password + "\n")
+        assert refused.exit_code == 1
+        assert why in refused.output
+        assert password not in refused.output
+
+
+def test_the_password_is_asked_for_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    import commands
+
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr("getpass.getpass", lambda: "typed in secret")
+    assert commands.read_password() == "typed in secret"
+
+
+def test_verifying_without_a_database_says_so(flask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errors
+    from database import DB
+
+    def away(*_: Any) -> None:
+        raise errors.Problem(503)
+
+    monkeypatch.setattr(DB, "execute", away)
+    refused = flask("audit-verify")
+    assert refused.exit_code == 1
+    assert "unavailable" in refused.output

@@ -1,0 +1,139 @@
+"""What an administrator may rely on with /users, and an owner with /owned."""
+
+from typing import Any
+
+import pytest
+from conftest import basic
+
+
+def test_users_are_listed_without_their_hash(client: Any, calvin: Any) -> None:
+    users = client.get("/users", 200, headers=calvin).json
+    shown = [(u["id"], u["login"], u["isadmin"]) for u in users]
+    assert shown == [(1, "calvin", True), (2, "hobbes", False), (3, "susie", False)]
+    assert all(u.keys() == {"id", "login", "isadmin", "created"} for u in users)
+    first = client.get("/users?limit=2", 200, headers=calvin)
+    path = first.headers["Link"][1:].split(">")[0]
+    assert [u["id"] for u in client.get(path, 200, headers=calvin).json] == [3]
+    assert [u["id"] for u in client.get("/users?filter=%25s%25", 200, headers=calvin).json] == [2, 3]
+    client.get("/users?after=WyJzaWQiLDFd", 400, headers=calvin)
+
+
+@pytest.mark.parametrize("kind", ["json", "data"])
+def test_a_user_is_created_read_changed_and_removed(client: Any, calvin: Any, kind: str) -> None:
+    response = client.post("/users", 201, headers=calvin, **{kind: {"login": "moe", "pass": "secret", "admin": "true"}})
+    assert (response.json, response.headers["Location"]) == (4, "/users/4")
+    assert client.get("/users/4", 200, headers=calvin).json["isadmin"] is True
+    client.patch("/users/4", 204, headers=calvin, **{kind: {"admin": "false"}})
+    assert client.get("/users/4", 200, headers=basic("moe", "secret")).json["isadmin"] is False
+    client.patch("/users/4", 204, headers=calvin, **{kind: {"pass": "other secret"}})
+    client.get("/whoami", 200, headers=basic("moe", "other secret"))
+    client.patch("/users/4", 204, headers=calvin)
+    client.patch("/users/4", 400, headers=calvin, **{kind: {"admin": "perhaps"}})
+    client.patch("/users/99", 404, headers=calvin, **{kind: {"admin": "true"}})
+    client.delete("/users/4", 204, headers=calvin)
+    client.delete("/users/4", 404, headers=calvin)
+    client.post("/users", 409, headers=calvin, **{kind: {"login": "susie", "pass": "secret"}})
+
+
+def test_a_user_is_created_from_a_structure(client: Any, calvin: Any) -> None:
+    u = {"login": "moe", "password": "secret", "isAdmin": True}
+    assert client.post("/users-mgt", 201, json={"u": u}, headers=calvin).json == 4
+    assert client.get("/admin", 200, headers=basic("moe", "secret")).json == "hello admin moe!"
+    client.post("/users-mgt", 409, data={"u": u}, headers=calvin)
+    response = client.post("/users-mgt", 400, json={"u": u | {"password": "abc"}}, headers=calvin)
+    assert response.json["error"] == "password too short!"
+
+
+@pytest.mark.parametrize(
+    ("u", "fields"),
+    [
+        ({}, ["u.login", "u.password"]),
+        ({"login": "a b", "password": 5, "isAdmin": "x", "y": 1}, ["u.login", "u.password", "u.isAdmin", "u.y"]),
+        ([], ["u"]),
+        (None, ["u"]),
+        ("{", ["u"]),
+    ],
+)
+def test_all_faults_of_a_structure_are_named(client: Any, calvin: Any, u: Any, fields: list[str]) -> None:
+    response = client.post("/users-mgt", 400, json={"u": u}, headers=calvin)
+    assert [fault["field"] for fault in response.json["errors"]] == fields
+
+
+def test_a_fault_never_repeats_a_password(client: Any, calvin: Any) -> None:
+    u = {"login": "a b", "password": "swordfish", "x": 1}
+    assert "swordfish" not in client.post("/users-mgt", 400, json={"u": u}, headers=calvin).text
+    assert "swordfish" not in client.post("/users-mgt", 400, json={"u": "swordfish"}, headers=calvin).text
+    assert "swordfish" not in client.post("/users", 400, json={"pass": ["swordfish"]}, headers=calvin).text
+
+
+def test_the_last_administrator_stays(client: Any, sql: Any, calvin: Any) -> None:
+    assert client.patch("/users/1", 409, json={"admin": False}, headers=calvin).json["code"] == "last_administrator"
+    sql("DELETE FROM Owned WHERE owner = 1")
+    assert client.delete("/users/1", 409, headers=calvin).json["code"] == "last_administrator"
+    client.patch("/users/2", 204, json={"admin": True}, headers=calvin)
+    client.patch("/users/1", 204, json={"admin": False}, headers=calvin)
+    client.get("/admin", 403, headers=calvin)
+
+
+def test_who_owns_something_stays(client: Any, calvin: Any) -> None:
+    assert client.delete("/users/2", 409, headers=calvin).json["code"] == "still_referenced"
+
+
+def test_a_change_of_a_user_holds_only_for_the_version_it_names(client: Any, calvin: Any) -> None:
+    etag = client.get("/users/2", 200, headers=calvin).headers["ETag"]
+    client.patch("/users/2", 204, json={"admin": True}, headers=calvin | {"If-Match": etag})
+    client.patch("/users/2", 412, json={"admin": False}, headers=calvin | {"If-Match": etag})
+    client.delete("/users/2", 412, headers=calvin | {"If-Match": etag})
+    client.get("/users/2", 304, headers=calvin | {"If-None-Match": '"2"'})
+
+
+# owned
+
+
+def test_everybody_owns_a_box(client: Any, calvin: Any, hobbes: Any) -> None:
+    everything = client.get("/owned", 200, headers=calvin)
+    assert everything.json == client.get("/object", 200, headers=calvin).json
+    assert [(o["oid"], o["object"], o["owner"]) for o in everything.json][:4] == [
+        (1, "Box", 1), (2, "Box", 2), (3, "Box", 3), (4, "Tiger", 1)]  # fmt: skip
+    assert client.get("/owned/2", 200, headers=hobbes).json == [{"oid": 2, "object": "Box", "owner": 2}]
+    first = client.get("/owned/1?limit=2", 200, headers=calvin)
+    path = first.headers["Link"][1:].split(">")[0]
+    assert [o["oid"] for o in first.json + client.get(path, 200, headers=calvin).json] == [1, 4, 5, 6]
+    assert "Link" in client.get("/object?limit=2", 200, headers=calvin).headers
+
+
+def test_an_object_is_created_read_changed_and_removed(client: Any, hobbes: Any) -> None:
+    response = client.post("/owned/2", 201, json={"object": "Tuna"}, headers=hobbes)
+    oid = response.json["oid"]
+    path = response.headers["Location"]
+    assert path == f"/owned/2/{oid}"
+    client.post("/owned/2", 409, json={"object": "Tuna"}, headers=hobbes)
+    client.post("/owned/2", 400, json={}, headers=hobbes)
+    client.put(path, 204, json={"object": "Salmon"}, headers=hobbes)
+    client.patch(path, 409, json={"object": "Box"}, headers=hobbes)
+    response = client.get(path, 200, headers=hobbes)
+    assert response.json == {"oid": oid, "object": "Salmon", "owner": 2}
+    client.put(path, 412, json={"object": "Cod"}, headers=hobbes | {"If-Match": '"1"'})
+    client.patch(path, 204, json={"object": "Cod"}, headers=hobbes | {"If-Match": response.headers["ETag"]})
+    client.delete(path, 412, headers=hobbes | {"If-Match": '"1"'})
+    client.delete(path, 204, headers=hobbes)
+    client.delete(path, 404, headers=hobbes)
+
+
+@pytest.mark.parametrize(("i", "j", "total"), [(30, 12, 42), (-5, 5, 0), (2147483647, 2147483647, 4294967294)])
+def test_sums(client: Any, hobbes: Any, i: int, j: int, total: int) -> None:
+    assert client.get(f"/cmp/add?i={i}&j={j}", 200, headers=hobbes).json == total
+    assert client.get("/cmp/add", 200, json={"i": i, "j": j}, headers=hobbes).json == total
+
+
+@pytest.mark.parametrize("i", ["", "x", "1.5", "0x10", "nan", "2147483648"])
+def test_what_is_no_integer_is_not_added(client: Any, hobbes: Any, i: str) -> None:
+    client.get(f"/cmp/add?i={i}&j=1", 400, headers=hobbes)
+
+
+def test_a_hash_is_bcrypts(client: Any, hobbes: Any) -> None:
+    import bcrypt
+
+    hashed = client.get("/cmp/hash?apass=hello", 200, headers=hobbes).json
+    assert bcrypt.checkpw(b"hello", hashed.encode())
+    assert client.get("/cmp/hash?apass=abc", 400, headers=hobbes).json["error"] == "password too short!"
