@@ -11,6 +11,7 @@ PYTHON ?= python3
 export HOST ?= 127.0.0.1
 export PORT ?= 5000
 export APP_LOG ?= app.log
+export APP_CONFIG ?= $(CURDIR)/app.conf
 
 URL = http://$(HOST):$(PORT)
 WITH_DB = venv/bin/python embedded.py exec
@@ -74,6 +75,18 @@ log: ## follow the server's log
 .PHONY: psql
 psql: venv/.run ## open the database
 	@exec $(WITH_DB) psql
+
+.PHONY: doctor
+doctor: venv/.run ## tell whether the configuration is safe to deploy
+	@$(WITH_DB) venv/bin/flask --app app doctor
+
+.PHONY: admin
+admin: venv/.run ## make an administrator, LOGIN=...; the password comes from a prompt or standard input
+	@$(WITH_DB) venv/bin/flask --app app admin $(LOGIN)
+
+.PHONY: audit.verify
+audit.verify: venv/.run ## walk the chain of the audit trail and name its first broken link
+	@$(WITH_DB) venv/bin/flask --app app audit-verify
 
 .PHONY: db.reset
 db.reset: venv/.run ## empty the database and load the demonstration data again (asks; CONFIRM=yes does not)

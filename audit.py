@@ -31,7 +31,7 @@ class Sealer:
     """A thread that seals the trail from time to time, begun by the first request that writes; one server at a time does it."""
 
     def __init__(self, period: float) -> None:
-        self.period, self._lock = period, threading.Lock()
+        self.period, self.batch, self._lock = period, 1000, threading.Lock()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -48,7 +48,7 @@ class Sealer:
     def seal(self) -> None:
         """Seal all that can be."""
         try:
-            while db.seal_audit(most=1000) == 1000:
+            while db.seal_audit(most=self.batch) == self.batch:
                 pass
         except errors.Problem as problem:  # the database is away: later, then
             log.warning("not sealed: %s", problem.message)

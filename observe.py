@@ -61,13 +61,8 @@ class Handler(logging.Handler):
         write(record.levelname, record.name, id=known, message=record.getMessage(), stack=stack)
 
 
-class _KnownWarnings(logging.Filter):
-    """What FlaskSimpleAuth warns of and we mean: the word `authorize`, open routes, authentication of our own, a plain 404."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not str(record.msg).startswith(
-            ("deprecated use of 'auth", "no authenticate on ", "overriding authentication", "none object perm")
-        )
+# FlaskSimpleAuth warns of what we mean: the word `authorize`, open routes, schemes of our own, no cache, a plain 404
+MEANT = ("deprecated use of 'auth", "no authenticate on ", "overriding authentication", "Cache ", "none object permission")
 
 
 def init_app(app: Flask) -> None:
@@ -75,7 +70,7 @@ def init_app(app: Flask) -> None:
     root = logging.getLogger()
     root.handlers = [Handler()]
     root.setLevel(app.config["LOG_LEVEL"])
-    logging.getLogger("fsa").addFilter(_KnownWarnings())
+    logging.getLogger("fsa").addFilter(lambda record: not str(record.msg).startswith(MEANT))
     for name in ("anodb", "aiosql", "fsa"):
         logging.getLogger(name).setLevel(logging.WARNING)
     app.before_request(start)

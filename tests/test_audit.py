@@ -144,15 +144,20 @@ def test_the_sealer_seals_from_time_to_time(sql: Any, client: Any) -> None:
     import audit
 
     sealer = audit.Sealer(0.05)
-    client.post("/stuff", 201, json={"stuff": "Lamp"})
+    sealer.batch = 1
+    for stuff in ("Lamp", "Rug"):
+        client.post("/stuff", 201, json={"stuff": stuff})
     sealer.start()
     sealer.start()
     for _ in range(100):
-        if sql("SELECT count(*) FROM Seal") == [(1,)]:
+        if sql("SELECT count(*) FROM Seal") == [(2,)]:
             break
         time.sleep(0.05)
     sealer.period = 0
-    assert sql("SELECT link, aid FROM Seal") == [(1, 1)]
+    assert sealer._thread is not None
+    sealer._thread.join(5)
+    assert not sealer._thread.is_alive()
+    assert sql("SELECT link, aid FROM Seal ORDER BY link") == [(1, 1), (2, 2)]
 
 
 @pytest.mark.internal
