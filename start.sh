@@ -18,15 +18,17 @@ if (: <>"/dev/tcp/$host/$port") 2>/dev/null; then  # Granian listens with SO_REU
   echo "$url is in use" >&2
   exit 1
 fi
+before=$(wc -c <"$log")
 set -m  # its own process group: Ctrl-C on what runs start.sh is not for the server
 nohup venv/bin/python embedded.py exec ${APP_DB:+-d "$APP_DB"} "$PWD/venv/bin/granian" "--pid-file=$APP_PID" \
   --interface wsgi --http 1 --no-ws --host "$host" --port "$port" --workers "${WORKERS:-2}" \
   --blocking-threads "${THREADS:-4}" --respawn-failed-workers --respawn-interval 1 --workers-kill-timeout 10 app:app \
   </dev/null >>"$log" 2>&1 9>&- &
 pid=$! SECONDS=0
+refused() { tail -c "+$((before + 1))" "$log" | grep -q "^refusing to start"; }  # workers that do are started again, in vain
 echo "$pid" >"$APP_PID"
 until curl -qsf --noproxy '*' -m 2 -o /dev/null "$url/ready"; do
-  if ! kill -0 "$pid" 2>/dev/null || ((SECONDS >= 30)); then
+  if ! kill -0 "$pid" 2>/dev/null || ((SECONDS >= 30)) || refused; then
     echo "not ready, see $log:" >&2
     tail -n 20 "$log" >&2
     KEEP_DB=1 ./stop.sh
