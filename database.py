@@ -9,6 +9,7 @@ a transaction of its own, kept whatever becomes of the request, REPLANNED is pla
 """
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +20,12 @@ import anodb
 import psycopg
 from aiosql.adapters.pyformat import PyFormatAdapter
 from FlaskSimpleAuth import Flask, Reference, Response, request
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq.abc import PGresult
 
 import errors
-from session import JsonLoader, Pool, Session, Statement, encode
+from connect import connect
+from session import JsonLoader, Pool, Session, Silence, Statement, encode
 
 log = logging.getLogger("stuff.database")
 
@@ -93,29 +96,31 @@ class DB(anodb.DB):  # type: ignore[misc]
             getattr(self, query).sql.doc = getattr(self, query).__doc__ or ""
         self._local = threading.local()
         self.context: Callable[[], tuple[str, str, str]] = lambda: ("", "", "")
-        self.writer = Pool(self._maker(None, "off"), size, patience)
-        self.fresh = Pool(self._maker(None, "on"), size, patience)
-        self.reader = Pool(self._maker(read, "on"), size, patience) if read else self.fresh
+        self.writer = Pool(self._maker(None, "off", patience), size, patience)
+        self.fresh = Pool(self._maker(None, "on", patience), size, patience)
+        self.reader = Pool(self._maker(read, "on", patience), size, patience) if read else self.fresh
 
     def _do_connect(self) -> None:
         """Nothing to connect yet: sessions are made when a request needs one."""
         self._conn = None
 
-    def _maker(self, conninfo: str | None, read_only: str) -> Callable[[], Session]:
-        args = [conninfo] if conninfo else self._conn_args
+    def _maker(self, conninfo: str | None, read_only: str, patience: float) -> Callable[[float], Session]:
+        given = conninfo_to_dict(conninfo or "".join(self._conn_args), **self._conn_kwargs) | {"client_encoding": "UTF8"}
         wait = self._timeouts[read_only]
-        kwargs = {"autocommit": True, "connect_timeout": 2, **self._conn_kwargs}
         if not self._pooled:  # a pooler refuses start-up options
             options = f"-c default_transaction_read_only={read_only} -c statement_timeout={int(1000 * wait)}"
-            kwargs["options"] = f"{kwargs.get('options', '')} {options}".strip()
+            given["options"] = f"{given.get('options') or os.environ.get('PGOPTIONS', '')} {options}".strip()
+        target = given.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS")
+        if read_only == "on" and target == "read-write":
+            given["target_session_attrs"] = "primary"  # the same server; what we read only could not be "read-write"
 
-        def connect() -> psycopg.Connection[Any]:
-            connection = psycopg.connect(*args, **kwargs)
+        def make(deadline: float) -> Session:
+            connection = connect(deadline, **given)
             for name in ("json", "jsonb"):
                 connection.adapters.register_loader(name, JsonLoader)
-            return connection
+            return Session(connection, wait + 1, patience, self._pooled)
 
-        return lambda: Session(connect, wait + 1, self._pooled)
+        return make
 
     def follow(self, context: Callable[[], tuple[str, str, str]]) -> None:
         """Say where login, id and address of the request at hand come from: each transaction that writes carries them."""
@@ -159,10 +164,17 @@ class DB(anodb.DB):  # type: ignore[misc]
             lost = session.lost()
             if error.sqlstate is None or error.sqlstate in ("25006", "26000", "0A000"):
                 self.release(broken=session)
-            if error.sqlstate == "25006":
-                pool.close()  # the server was demoted: its other sessions are no better
+            self._learn(pool, error)
             raise errors.from_database(error, lost) from error
         return self._loaded(session, result)
+
+    def _learn(self, pool: Pool, error: psycopg.Error) -> None:
+        """An error may tell of the server more than of the statement, and of the other sessions there."""
+        for one in {pool} if pool is self.reader else {self.writer, self.fresh}:
+            if isinstance(error, Silence):
+                one.doubt()
+            elif error.sqlstate == "25006":  # it was demoted
+                one.close()
 
     def _loaded(self, session: Session, result: PGresult) -> tuple[int, list[dict[str, Any]]]:
         return result.command_tuples or 0, session.load(result) if result.nfields else []
@@ -184,6 +196,7 @@ class DB(anodb.DB):  # type: ignore[misc]
         except psycopg.Error as error:
             if error.sqlstate is None:
                 session.close()
+            self._learn(self.writer, error)
             raise errors.from_database(error) from error
         finally:
             self.writer.give(session)
@@ -200,16 +213,20 @@ class DB(anodb.DB):  # type: ignore[misc]
             result = session.run(how, [])
             if how is COMMIT and result.command_status != b"COMMIT":
                 raise psycopg.errors.InFailedSqlTransaction("COMMIT was answered by ROLLBACK")
+            if how is COMMIT and not session.replicated:
+                raise psycopg.OperationalError("committed on one server alone")
 
     def commit(self) -> None:
         """End the transaction, if there is one; the server's word for it has come when this returns.
 
-        :raises errors.Problem: 503 when the connection went away meanwhile: then nobody knows, and the message says so.
+        :raises errors.Problem: 503 when the connection went away meanwhile, or the server did not wait for its standbys: then
+            nobody knows whether it is kept, and the message says so.
         """
         try:
             self._end(COMMIT)
         except psycopg.Error as error:
             problem = errors.from_database(error)
+            self._learn(self.writer, error)
             if error.sqlstate is None:
                 problem = errors.Problem(
                     503, "the write may or may not have been kept, read before repeating it", "outcome_unknown"

@@ -8,6 +8,7 @@ import logging
 import re
 import select
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 
 import errors
+from connect import answers
 
 log = logging.getLogger("stuff.session")
 
@@ -69,19 +71,26 @@ def encode(value: Any) -> bytes | None:
     return text
 
 
+class Silence(psycopg.OperationalError):
+    """The server said nothing for too long."""
+
+
 class Session:
     """One connection, on which statements are prepared once and every wait ends.
 
     :param wait: longest silence of the server, in seconds, before the connection is given up.
+    :param patience: the same, in seconds, of a server that is gone: it is asked after half of them, and has the other half.
     :param pooled: behind a transaction pooler: nothing is prepared, nothing outlives a transaction.
     """
 
-    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], wait: float, pooled: bool) -> None:
-        self.connection = connect()
+    def __init__(self, connection: "psycopg.Connection[Any]", wait: float, patience: float, pooled: bool) -> None:
+        self.connection = connection
+        self.connection.add_notice_handler(self._notice)
         self.pg = self.connection.pgconn
         self.rows = Transformer(self.connection)
         self.prepared: set[bytes] | None = None if pooled else set()
-        self.wait = int(1000 * wait)
+        self.wait, self.patience = int(1000 * wait), int(1000 * patience)
+        self.replicated = True  # whether all it committed is where it was to be kept
         self.poll = select.poll()
         self.poll.register(self.pg.socket, select.POLLIN)
 
@@ -94,6 +103,11 @@ class Session:
             return False
         return self.idle()
 
+    def _notice(self, diagnostic: Any) -> None:
+        # the wait for the standbys was cancelled: the server says COMMIT nevertheless, but a failover may lose it
+        if diagnostic.source_function == "SyncRepWaitForLSN":
+            self.replicated = False
+
     def idle(self) -> bool:
         return bool(self.pg.transaction_status == TransactionStatus.IDLE)
 
@@ -104,22 +118,26 @@ class Session:
     def close(self) -> None:
         self.connection.close()
 
-    def _wait(self, events: int) -> None:
-        self.poll.modify(self.pg.socket, events)
-        ready = self.poll.poll(self.wait)
-        self.poll.modify(self.pg.socket, select.POLLIN)
-        if not ready:
-            raise psycopg.OperationalError("no answer within the deadline")
+    def _await(self) -> None:
+        """Wait for the server: it may be at work, but must be there."""
+        left, pause = self.wait, self.patience // 2
+        while not self.poll.poll(min(left, pause)):
+            left -= pause
+            if left <= 0 or not answers(self.pg, pause / 1000):
+                raise Silence("no answer within the deadline")
 
     def _flush(self) -> None:
         while self.pg.flush():
-            self._wait(select.POLLIN | select.POLLOUT)
+            self.poll.modify(self.pg.socket, select.POLLIN | select.POLLOUT)
+            try:
+                self._await()
+            finally:
+                self.poll.modify(self.pg.socket, select.POLLIN)
             self.pg.consume_input()
 
     def _result(self) -> PGresult | None:
         while self.pg.is_busy():
-            if not self.poll.poll(self.wait):
-                raise psycopg.OperationalError("no answer within the deadline")
+            self._await()
             self.pg.consume_input()
         return self.pg.get_result()
 
@@ -180,15 +198,24 @@ class Session:
 class Pool:
     """At most `size` sessions, each lent to one request; connecting holds no lock, so a dead host delays nobody else.
 
+    :param make: makes a session by a deadline, in the seconds of `time.monotonic()`.
     :param patience: how long a request waits for a session, in seconds.
     """
 
-    def __init__(self, make: Callable[[], Session], size: int, patience: float) -> None:
+    def __init__(self, make: Callable[[float], Session], size: int, patience: float) -> None:
         self._make, self.size, self.patience = make, size, patience
         self._free = threading.BoundedSemaphore(size)
         self._idle: deque[Session] = deque()
+        self._away = False  # as far as is known
+        self._asking = threading.Lock()  # by whoever finds out whether it is back
 
     def take(self) -> Session:
+        """A session that is fit for use.
+
+        :raises errors.Problem: 503, none became free in time.
+        :raises psycopg.OperationalError: the database is away.
+        """
+        deadline = time.monotonic() + self.patience
         if not self._free.acquire(timeout=self.patience):
             log.warning("no session free within %s s", self.patience)
             raise errors.Problem(503)
@@ -198,10 +225,26 @@ class Pool:
                 if session.alive():
                     return session
                 session.close()
-            return self._make()
+            return self._connected(deadline)
         except BaseException:
             self._free.release()
             raise
+
+    def _connected(self, deadline: float) -> Session:
+        """A new session; while the database is away, one request at a time asks for it and the others are told at once."""
+        asking = self._away
+        if asking and not self._asking.acquire(blocking=False):
+            raise errors.Problem(503)
+        try:
+            session = self._make(deadline)
+            self._away = False
+        except psycopg.Error:
+            self._away = True
+            raise
+        finally:
+            if asking:
+                self._asking.release()
+        return session
 
     def give(self, session: Session) -> None:
         """Take a session back; one that is not idle is closed, and the server undoes what it was doing."""
@@ -210,6 +253,11 @@ class Pool:
         else:
             session.close()
         self._free.release()
+
+    def doubt(self) -> None:
+        """Trust nothing of a server that fell silent: neither its idle sessions nor that it takes new ones."""
+        self._away = True
+        self.close()
 
     def close(self) -> None:
         while self._idle:

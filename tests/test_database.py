@@ -134,7 +134,7 @@ def test_a_pool_gives_up_in_time_and_recovers(client: Any, db: Any) -> None:
 
 @pytest.mark.internal
 def test_a_database_away_is_503_then_all_is_well_again(client: Any, monkeypatch: pytest.MonkeyPatch, db: Any) -> None:
-    def away() -> Any:
+    def away(_: float) -> Any:
         raise psycopg.OperationalError("connection failed: host secret.example password=hunter2")
 
     db.close()
