@@ -144,6 +144,10 @@ check: venv/.dev ## all that must pass, as continuous integration runs it
 	@venv/bin/python embedded.py status || trap 'venv/bin/python embedded.py stop' EXIT
 	$(MAKE) --no-print-directory lint types coverage test.external
 
+.PHONY: check.failover
+check.failover: venv/.run ## three PostgreSQL nodes, the primary killed under load: no acknowledged write is lost
+	@venv/bin/python tests/ops/failover.py
+
 .PHONY: clean
 clean: stop ## remove what was made, except the database
 	@rm -rf venv .coverage* .mypy_cache .pytest_cache .ruff_cache $(APP_LOG)

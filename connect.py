@@ -33,24 +33,22 @@ def connect(deadline: float, **parameters: Any) -> "psycopg.Connection[Any]":
     racing: dict[Link, int] = {}
     turn, why = 0.0, "no server answers"
     try:
-        while attempts or racing:
-            now = time.monotonic()
+        while (attempts or racing) and (now := time.monotonic()) < deadline:
             if attempts and (now >= turn or not racing):
                 link = PGconn.connect_start(make_conninfo("", **attempts.pop(0)).encode())
-                racing[link] = select.POLLOUT
-                turn = now + HEAD_START
-            if now >= deadline:
-                break
-            poll = select.poll()
-            for link in [link for link in racing if link.status == ConnStatus.BAD]:
-                why = link.get_error_message()
+                racing[link], turn = select.POLLOUT, now + HEAD_START
+            refused = [link for link in racing if link.status == ConnStatus.BAD]
+            for link in refused:
+                why, turn = link.get_error_message(), now
                 del racing[link]
                 link.finish()
-                turn = now
+            if refused:
+                continue
+            poll = select.poll()
             for link, events in racing.items():
                 poll.register(link.socket, events)
             until = min(deadline, turn) if attempts else deadline
-            ready = {number for number, _ in poll.poll(max(0, math.ceil(1000 * (until - now))))}
+            ready = {number for number, _ in poll.poll(math.ceil(1000 * (until - now)))}
             for link in [link for link in racing if link.socket in ready]:
                 match link.connect_poll():
                     case PollingStatus.OK:

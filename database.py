@@ -118,7 +118,7 @@ class DB(anodb.DB):  # type: ignore[misc]
             connection = connect(deadline, **given)
             for name in ("json", "jsonb"):
                 connection.adapters.register_loader(name, JsonLoader)
-            return Session(connection, wait + 1, patience, self._pooled)
+            return Session(connection, wait + 1, patience / 2, self._pooled)
 
         return make
 

@@ -1,18 +1,18 @@
 """The server in front of three PostgreSQL nodes whose primary is killed under load, time and again: `make check.failover`.
 
 A commit waits for one of two standbys. What must hold, each time: no write that was acknowledged is lost; what is refused is
-refused with 503 and Retry-After within a second, nothing hangs and no client is cut off; two seconds after there is a new primary
+refused with 503 and Retry-After within a second, nothing hangs and no client is cut off; within two seconds of a new primary
 everything is answered again. With synchronous_commit off, the control, writes must be lost: else this would not see losses.
 """
 
 import signal
 import sys
-import threading
 import time
+from collections.abc import Callable
 
-from cluster import Cluster, Load, Node, serving, summary, wait, workplace
+from cluster import Cluster, Load, Node, serving, summary, workplace
 
-KILLS = {
+KILLS: dict[str, Callable[[Node], None]] = {
     "the primary's main process is killed": lambda node: node.signal(signal.SIGKILL, all_=False),
     "all processes of the primary are killed": lambda node: node.signal(signal.SIGKILL),
     "the primary freezes: it takes connections and never answers": lambda node: node.signal(signal.SIGSTOP),
