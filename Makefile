@@ -148,6 +148,10 @@ check: venv/.dev ## all that must pass, as continuous integration runs it
 check.failover: venv/.run ## three PostgreSQL nodes, the primary killed under load: no acknowledged write is lost
 	@venv/bin/python tests/ops/failover.py
 
+.PHONY: check.pooler
+check.pooler: venv/.run ## through pgbouncer in transaction pooling: every result is right (needs pgbouncer)
+	@venv/bin/python tests/ops/pooler.py
+
 .PHONY: clean
 clean: stop ## remove what was made, except the database
 	@rm -rf venv .coverage* .mypy_cache .pytest_cache .ruff_cache $(APP_LOG)

@@ -210,13 +210,15 @@ def workplace() -> Iterator[Path]:
 
 
 @contextmanager
-def serving(folder: Path, url: str, workers: int = 2, threads: int = 4, **env: str) -> Iterator[int]:
-    """The server, by start.sh, on a database; its port."""
+def serving(folder: Path, url: str, workers: int = 2, threads: int = 4, **settings: Any) -> Iterator[int]:
+    """The server, by start.sh, on a database; its port. The settings replace those of app.conf."""
     port = free_port()
+    conf = folder / f"{port}.conf"
+    conf.write_text(f"exec(open({str(ROOT / 'app.conf')!r}).read())\n" + "".join(f"{k} = {v!r}\n" for k, v in settings.items()))
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
     environ |= {"DATABASE_URL": url, "HOST": "127.0.0.1", "PORT": str(port), "KEEP_DB": "1", "WORKERS": str(workers)}
     environ |= {"THREADS": str(threads), "APP_PID": str(folder / f"{port}.pid"), "APP_LOG": str(folder / f"{port}.log")}
-    environ |= env
+    environ["APP_CONFIG"] = str(conf)
     try:
         subprocess.run([ROOT / "start.sh"], check=True, env=environ, stdout=subprocess.DEVNULL)
         yield port
