@@ -173,7 +173,7 @@ class DB(anodb.DB):  # type: ignore[misc]
         for one in {pool} if pool is self.reader else {self.writer, self.fresh}:
             if isinstance(error, Silence):
                 one.doubt()
-            elif error.sqlstate == "25006":  # it was demoted
+            elif error.sqlstate in ("25006", "26000", "0A000"):  # it was demoted, or what was prepared is no more
                 one.close()
 
     def _loaded(self, session: Session, result: PGresult) -> tuple[int, list[dict[str, Any]]]:

@@ -92,7 +92,9 @@ def test_a_tampered_token_is_refused(client: Any, place: int) -> None:
     parts = token.split(":")
     for other in ("", "x", "calvin", "29991231235959", parts[place] + "0", parts[place][:-1], "é"):
         bad = ":".join([*parts[:place], other, *parts[place + 1 :]])
-        assert client.get("/hello", 401, headers=bearer(bad.encode().decode("latin1"))).json["error"] == "invalid token"
+        response = client.get("/hello", 401, headers=bearer(bad.encode().decode("latin1")))
+        # a server may drop a header that is not ASCII
+        assert response.json["error"] == "invalid token" or not bad.isascii()
 
 
 @pytest.mark.parametrize(
