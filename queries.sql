@@ -140,6 +140,10 @@ SELECT
   (SELECT json_build_array('id', id) FROM page
    WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
 
+-- name: count_users(filter)$
+-- How many match; only on request, as all counts.
+SELECT count(*) FROM Utilisateur WHERE login LIKE :filter;
+
 -- name: get_users_uid(uid)^
 -- One user. Never the hash.
 SELECT id, login, isAdmin, created, version AS etag FROM Utilisateur WHERE id = :uid;
@@ -188,6 +192,14 @@ SELECT
   (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
   (SELECT json_build_array('oid', oid) FROM page
    WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
+
+-- name: count_owned()$
+-- How much there is in all.
+SELECT count(*) FROM Owned;
+
+-- name: count_owned_uid(uid)$
+-- How much one user owns.
+SELECT count(*) FROM Owned WHERE owner = :uid;
 
 -- name: add_owned_uid(uid, object)$
 -- A new object of a user: its key.
@@ -276,6 +288,12 @@ SELECT
   (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
   (SELECT json_build_array('aid', aid) FROM page
    WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
+
+-- name: count_audit(login, tab, since)$
+-- How many rows of the trail match. REPLANNED
+SELECT count(*) FROM Audit
+WHERE (:login::TEXT IS NULL OR login = :login) AND (:tab::TEXT IS NULL OR tab = :tab)
+  AND (:since::TIMESTAMPTZ IS NULL OR at >= :since);
 
 -- name: seal_audit(most)$
 -- Seal up to so many rows of the trail: how many were. APART

@@ -6,7 +6,7 @@ from FlaskSimpleAuth import Blueprint
 
 from database import db
 from model import Cursor, Limit, Login, Name, Time
-from wire import page
+from wire import Count, page
 
 trail = Blueprint("audit", __name__)
 
@@ -14,6 +14,7 @@ trail = Blueprint("audit", __name__)
 # GET /audit: search, page by page
 @trail.get("/audit", authorize="ADMIN")
 def get_audit(
+    count: Count,
     login: Login | None = None,
     table: Name | None = None,
     since: Time | None = None,
@@ -21,4 +22,6 @@ def get_audit(
     after: Cursor = Cursor(),
 ) -> Any:
     """List the trail, the oldest first: of one login, of one table, since a time."""
-    return page(db.list_audit(login=login, tab=table, since=since, number=after.of("aid").number, size=limit))
+    which = {"login": login, "tab": table, "since": since}
+    rows = db.list_audit(**which, number=after.of("aid").number, size=limit)
+    return page(rows, db.count_audit(**which) if count else None)

@@ -6,7 +6,7 @@ from FlaskSimpleAuth import Blueprint, err
 
 from database import db
 from model import Cursor, Key, Limit, ObjectText
-from wire import IfMatch, changed, created, page
+from wire import Count, IfMatch, changed, created, page
 
 owned = Blueprint("owned", __name__)
 
@@ -14,16 +14,17 @@ owned = Blueprint("owned", __name__)
 # GET /owned /object: all objects
 @owned.get("/owned", authorize="ADMIN")
 @owned.get("/object", authorize="ADMIN", endpoint="get_object")
-def get_owned(limit: Limit = Limit(100), after: Cursor = Cursor()) -> Any:
+def get_owned(count: Count, limit: Limit = Limit(100), after: Cursor = Cursor()) -> Any:
     """List all objects of all users."""
-    return page(db.list_owned(number=after.of("oid").number, size=limit))
+    return page(db.list_owned(number=after.of("oid").number, size=limit), db.count_owned() if count else None)
 
 
 # GET /owned/<uid>: one's objects
 @owned.get("/owned/<uid>", authorize=("user",))
-def get_owned_uid(uid: Key, limit: Limit = Limit(100), after: Cursor = Cursor()) -> Any:
+def get_owned_uid(uid: Key, count: Count, limit: Limit = Limit(100), after: Cursor = Cursor()) -> Any:
     """List one's own objects."""
-    return page(db.list_owned_uid(uid=uid, number=after.of("oid").number, size=limit))
+    rows = db.list_owned_uid(uid=uid, number=after.of("oid").number, size=limit)
+    return page(rows, db.count_owned_uid(uid=uid) if count else None)
 
 
 # POST /owned/<uid>: create

@@ -7,16 +7,22 @@ from FlaskSimpleAuth import Blueprint, err
 import auth
 from database import db
 from model import Boolean, Cursor, Key, Limit, Login, Password, Pattern, UserIn
-from wire import IfMatch, changed, created, page
+from wire import Count, IfMatch, changed, created, page
 
 users = Blueprint("users", __name__)
 
 
 # GET /users: search, page by page
 @users.get("/users", authorize="ADMIN")
-def get_users(filter: Pattern = Pattern("%"), limit: Limit = Limit(100), after: Cursor = Cursor()) -> Any:
+def get_users(
+    count: Count,
+    filter: Pattern = Pattern("%"),
+    limit: Limit = Limit(100),
+    after: Cursor = Cursor(),
+) -> Any:
     """List users, all of them or those whose login matches a SQL LIKE pattern."""
-    return page(db.list_users(filter=filter, number=after.of("id").number, size=limit))
+    rows = db.list_users(filter=filter, number=after.of("id").number, size=limit)
+    return page(rows, db.count_users(filter=filter) if count else None)
 
 
 # POST /users: create

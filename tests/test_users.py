@@ -87,6 +87,16 @@ def test_a_change_of_a_user_holds_only_for_the_version_it_names(client: Any, cal
     client.get("/users/2", 304, headers=calvin | {"If-None-Match": '"2"'})
 
 
+@pytest.mark.parametrize(
+    ("path", "total"),
+    [("/users", 3), ("/users?filter=%25s%25", 2), ("/owned", 6), ("/object", 6), ("/owned/1", 4), ("/audit", 11)],
+)
+def test_every_list_may_be_counted(client: Any, calvin: Any, path: str, total: int) -> None:
+    response = client.get(path + ("&" if "?" in path else "?") + "limit=2", 200, headers=calvin | {"Prefer": "count=exact"})
+    assert response.headers["Content-Range"] == f"items 0-1/{total}"
+    assert "Content-Range" not in client.get(path, 200, headers=calvin).headers
+
+
 # owned
 
 
