@@ -170,8 +170,6 @@ def from_http(error: HTTPException) -> Response:
     """What Flask and Werkzeug refuse by themselves: no such route, method not offered, body too large, malformed JSON."""
     response = error.get_response()
     status = error.code or 500
-    if status < 400:  # a redirection is no error
-        return Response(response.response, status, response.headers)
     headers = {k: response.headers[k] for k in ("Allow", "Retry-After") if k in response.headers}
     message = {404: "no such route", 405: f"method {request.method} is not offered here"}.get(status)
     return answer(message or (error.description if status == 400 else None), status, headers)

@@ -23,21 +23,20 @@ def start() -> None:
 
 def end(response: Response) -> Response:
     """Tell the client the id, and the log what happened; never a password, a token or a body."""
-    if "request_id" in g:
-        response.headers["X-Request-Id"] = g.request_id
-        rule = request.url_rule
-        write(
-            "INFO",
-            "request",
-            id=g.request_id,
-            method=request.method,
-            path=request.path,
-            route=rule.rule if rule else None,
-            status=response.status_code,
-            ms=round(1000 * (time.perf_counter() - g.started), 2),
-            login=g.user["login"] if "user" in g else None,
-            address=request.remote_addr,
-        )
+    response.headers["X-Request-Id"] = g.request_id
+    rule = request.url_rule
+    write(
+        "INFO",
+        "request",
+        id=g.request_id,
+        method=request.method,
+        path=request.path,
+        route=rule.rule if rule else None,
+        status=response.status_code,
+        ms=round(1000 * (time.perf_counter() - g.started), 2),
+        login=g.user["login"] if "user" in g else None,
+        address=request.remote_addr,
+    )
     return response
 
 
@@ -73,5 +72,5 @@ def init_app(app: Flask) -> None:
     logging.getLogger("fsa").addFilter(lambda record: not str(record.msg).startswith(MEANT))
     for name in ("anodb", "aiosql", "fsa"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    app.before_request(start)
+    app.before_request_funcs[None].insert(0, start)  # before FlaskSimpleAuth's own, which may refuse
     app.after_request(end)

@@ -155,12 +155,9 @@ class Flask(fsa.Flask):  # type: ignore[misc]
         value, status, headers = (*rv, None, None)[:3] if isinstance(rv, tuple) else (rv, None, None)
         if isinstance(headers, int):  # pragma: no cover
             status, headers = headers, None
-        if isinstance(value, flask.Response):
-            response = value
-        elif isinstance(value, str) and (status or 200) >= 400:  # how FlaskSimpleAuth refuses
+        if isinstance(value, str) and (status or 200) >= 400:  # how FlaskSimpleAuth refuses
             return errors.answer(value, status or 400)
-        else:
-            response = self._answer(value, status or 200)
+        response = self._answer(value, status or 200)
         if headers:
             response.headers.extend(headers)
         return response
@@ -279,6 +276,7 @@ def init_app(app: Flask) -> None:
     """Check requests and finish answers."""
     app.url_map.converters["string"] = KeyConverter  # what FlaskSimpleAuth makes of a type of ours
     app.json = Provider(app)
+    app.url_map.merge_slashes = False  # /stuff//1 is no route, rather than a redirection to one
     app.config["FSA_SPECIAL_PARAMETER"] = {IfMatch: if_match, Count: counts}
     app.config["FSA_JSON_STREAMING"] = False
     app.before_request(check)
