@@ -70,6 +70,13 @@ def home() -> Path:
     return folder.resolve()
 
 
+def owner(folder: Path) -> dict[str, Any]:
+    """How subprocess becomes who owns the server's folder: PostgreSQL refuses to be run by root."""
+    if os.geteuid() != 0:
+        return {}
+    return {"user": folder.stat().st_uid, "group": folder.stat().st_gid, "extra_groups": []}
+
+
 def programs(folder: Path) -> Path:
     """Where the server's owner may run them; he has no way to the virtual environment of root."""
     if os.geteuid() != 0 or not BIN.is_relative_to(WHEEL):
@@ -79,6 +86,7 @@ def programs(folder: Path) -> Path:
         shutil.rmtree(new, ignore_errors=True)
         for part in filter(Path.exists, (WHEEL, WHEEL.with_suffix(".libs"))):
             shutil.copytree(part, new / part.name)
+        subprocess.run(["chmod", "-R", "go+rX", new], check=True)  # whatever umask root has, and had when it was installed
         new.rename(copy)  # whole, or a kill in between would leave a half
     return copy / BIN.relative_to(WHEEL.parent)
 
@@ -87,9 +95,7 @@ def launch(lock: IO[str]) -> None:
     """Start the server. We hold the lock, so of an earlier one nothing but files is left."""
     folder = home()
     env = {key: value for key, value in os.environ.items() if not key.startswith("PG")}  # PGPORT would mislead it
-    run: dict[str, Any] = {"cwd": folder, "env": env, "stdin": subprocess.DEVNULL}
-    if os.geteuid() == 0:  # which PostgreSQL refuses
-        run |= {"user": folder.stat().st_uid, "group": folder.stat().st_gid, "extra_groups": []}
+    run: dict[str, Any] = {"cwd": folder, "env": env, "stdin": subprocess.DEVNULL, **owner(folder)}
     path, data, new, sockets = programs(folder), folder / "data", folder / "new", LOCAL / "run"
     if not data.exists():
         shutil.rmtree(new, ignore_errors=True)
@@ -201,8 +207,8 @@ def connect(conninfo: str, env: dict[str, str], create: bool) -> psycopg.Connect
                 raise
         aside, name = make_conninfo(conninfo, dbname="postgres"), env["PGDATABASE"]
         with psycopg.connect(aside, connect_timeout=timeout, autocommit=True) as link:
-            link.execute("SELECT pg_advisory_lock(hashtext('stuff'))")  # CREATE DATABASE has no IF NOT EXISTS
-            if not link.execute("SELECT FROM pg_database WHERE datname = %s", [name]).rowcount:
+            link.execute("SELECT pg_advisory_lock(hashtext('stuff'))")  # two at once get in each other's way
+            with suppress(psycopg.errors.DuplicateDatabase):  # there is no IF NOT EXISTS
                 link.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return psycopg.connect(conninfo, connect_timeout=timeout)
     except psycopg.Error as error:

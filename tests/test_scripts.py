@@ -1,0 +1,93 @@
+"""start.sh and stop.sh: asked twice they do it once, what is stale misleads nobody, a dead database is named."""
+
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.internal  # of this clone, no matter which server is tested
+
+HERE = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def port() -> int:
+    """A free one, below the range from which the system takes ports for clients."""
+    for port in random.sample(range(20000, 32000), 99):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("no port is free")
+
+
+@pytest.fixture
+def call(tmp_path: Path, port: int) -> Iterator[Callable[..., Any]]:
+    """Run a script for a server of its own, on the database of the tests; what it said and how it ended."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    env |= {"HOST": "127.0.0.1", "PORT": str(port), "WORKERS": "1", "THREADS": "1", "KEEP_DB": "1"}
+    env |= {"APP_PID": str(tmp_path / "app.pid"), "APP_LOG": str(tmp_path / "app.log")}
+
+    def run(*command: str, **more: str) -> Any:
+        return subprocess.run(command, cwd=HERE, env=env | more, capture_output=True, text=True, timeout=60)
+
+    yield run
+    run("./stop.sh")
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_server_starts_once_survives_a_stale_process_id_and_stops(call: Any, port: int, tmp_path: Path) -> None:
+    started = call("./start.sh")
+    ready = re.fullmatch(rf"ready: http://127\.0\.0\.1:{port}, process (\d+)\n", started.stdout)
+    assert ready, started.stderr
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready") as answer:
+        assert answer.status == 200
+    assert call("./start.sh").stdout == f"already running: process {ready[1]}\n"
+    assert call("./stop.sh", "pid").stdout == ready[1] + "\n"
+
+    os.kill(int(ready[1]), signal.SIGKILL)
+    again = call("./start.sh")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "app.pid").read_text().strip() not in ("", ready[1])
+    assert call("./stop.sh").returncode == 0
+    assert not listens(port)
+    assert not (tmp_path / "app.pid").exists()
+    assert call("./stop.sh").returncode == 0
+
+
+def test_a_process_that_only_has_the_number_is_not_taken_for_the_server(call: Any, tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            (tmp_path / "app.pid").write_text(f"{other.pid}\n")
+            assert call("./stop.sh", "pid").returncode != 0
+            assert call("./stop.sh").returncode == 0
+            assert other.poll() is None
+        finally:
+            other.kill()
+
+
+def test_a_port_of_somebody_else_is_left_to_him(call: Any, port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        refused = call("./start.sh")
+    assert refused.returncode == 1
+    assert refused.stderr == f"http://127.0.0.1:{port} is in use\n"
+
+
+def test_a_dead_database_is_named_without_its_password_and_never_replaced(call: Any, port: int, tmp_path: Path) -> None:
+    refused = call("./start.sh", DATABASE_URL="postgresql://me:hunter2@127.0.0.1:1/gone")
+    assert refused.returncode == 1
+    assert "no database: host 127.0.0.1, port 1, database gone: " in refused.stderr
+    assert "hunter2" not in refused.stdout + refused.stderr + (tmp_path / "app.log").read_text()
+    assert not listens(port)
+    assert not (tmp_path / "app.pid").exists()
