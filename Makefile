@@ -16,8 +16,8 @@ export APP_CONFIG ?= $(CURDIR)/app.conf
 URL = http://$(HOST):$(PORT)
 WITH_DB = venv/bin/python embedded.py exec
 PIP = venv/bin/pip install --quiet --disable-pip-version-check --require-hashes
-# the tests: their own configuration and database, cheap passwords
-TEST = APP_CONFIG=tests/app.conf BCRYPT_COST=4
+# the tests: their own configuration and database, cheap passwords, commits that do not wait for the disk
+TEST = APP_CONFIG=tests/app.conf BCRYPT_COST=4 PGOPTIONS="-c synchronous_commit=off"
 
 .PHONY: help
 help: ## list the targets
