@@ -253,9 +253,8 @@ class DB(anodb.DB):  # type: ignore[misc]
 
     def close(self) -> None:
         """Close the idle sessions of all pools."""
-        if hasattr(self, "writer"):
-            for pool in {self.writer, self.fresh, self.reader}:
-                pool.close()
+        for pool in {self.writer, self.fresh, self.reader}:
+            pool.close()
 
 
 db: Any = Reference()

@@ -208,12 +208,6 @@ class Cursor(str):
                 refuse("is not a cursor of this list")
         return self
 
-    @classmethod
-    def make(cls, sort: str, key: int | str) -> str:
-        """The cursor after a key."""
-        raw = json.dumps([sort, key], separators=(",", ":")).encode()
-        return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
     def of(self, sort: str) -> Self:
         """Check that this cursor belongs to a list in that order."""
         if self and (self.sort != sort or (self.text if sort.lstrip("-") in ("stuff",) else self.number) is None):

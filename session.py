@@ -157,21 +157,19 @@ class Session:
         """One statement in one round trip."""
         self._prepare(statement)
         self._send(statement, values)
+        return self._only()
+
+    def _only(self) -> PGresult:
+        """The result of what was sent, read to its end."""
         self._flush()
-        result = self._result()
-        while self._result() is not None:
-            pass
-        return self._checked(result)
+        results = list(iter(self._result, None))
+        return self._checked(results[0] if results else None)
 
     def _prepare(self, *statements: Statement) -> None:
         for statement in statements:
             if self.prepared is not None and statement.name not in self.prepared and "REPLANNED" not in statement.doc:
                 self.pg.send_prepare(statement.name, statement.encode())
-                self._flush()
-                result = self._result()
-                while self._result() is not None:
-                    pass
-                self._checked(result)
+                self._only()
                 self.prepared.add(statement.name)
 
     def batch(self, *commands: tuple[Statement, list[bytes | None]]) -> list[PGresult]:

@@ -1,0 +1,135 @@
+"""Under the routes: each kind of query, statements apart from the transaction, and servers that fall silent."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+pytestmark = pytest.mark.internal
+
+QUERIES = """
+-- name: all_stuff()
+SELECT sid, stuff FROM Stuff ORDER BY sid;
+
+-- name: rename(sid, stuff)!
+UPDATE Stuff SET stuff = :stuff WHERE sid = :sid;
+
+-- name: note(stuff)!
+-- Kept whatever becomes of the request: APART.
+INSERT INTO Stuff(stuff) VALUES (:stuff);
+
+-- name: nap(seconds)$
+-- APART
+SELECT pg_sleep(:seconds::FLOAT);
+
+-- name: size(text)$
+SELECT length(:text);
+"""
+BIG = "x" * 16_000_000  # more than the buffers of a socket hold
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[Any]:
+    """A DB with these queries, in a request that writes."""
+    from app import app
+    from database import DB
+
+    (tmp_path / "queries.sql").write_text(QUERIES)
+    one = DB(**app.config["ANODB"] | {"queries": str(tmp_path / "queries.sql")})
+    one.open(True)
+    yield one
+    one.rollback()
+    one.release()
+    one.close()
+
+
+def test_a_query_gives_all_its_rows_or_how_many_it_touched(one: Any) -> None:
+    assert one.all_stuff() == [{"sid": 1, "stuff": "Chair"}, {"sid": 2, "stuff": "Desk"}]
+    assert one.rename(sid=1, stuff="Stool") == 1
+    assert one.rename(sid=9, stuff="Stool") == 0
+    assert one.all_stuff()[0] == {"sid": 1, "stuff": "Stool"}
+
+
+def test_what_is_apart_is_kept_though_the_request_is_undone(one: Any, sql: Any) -> None:
+    one.rename(sid=1, stuff="Stool")
+    assert one.note(stuff="noted") == 1
+    one.rollback()
+    assert sql("SELECT stuff FROM Stuff ORDER BY sid") == [("Chair",), ("Desk",), ("noted",)]
+
+
+def test_what_is_apart_and_fails_leaves_the_request_alone(one: Any, sql: Any) -> None:
+    from errors import Problem
+
+    one.rename(sid=1, stuff="Stool")
+    with pytest.raises(Problem) as refused:
+        one.note(stuff="Desk")
+    assert (refused.value.status, refused.value.code) == (409, "duplicate")
+    one.commit()
+    assert sql("SELECT stuff FROM Stuff ORDER BY sid") == [("Stool",), ("Desk",)]
+
+
+def test_what_is_apart_and_gets_no_answer_is_503(one: Any) -> None:
+    from errors import Problem
+
+    assert one.nap(seconds=0) == ""
+    session = one.writer.take()
+    session.wait = 50
+    one.writer.give(session)
+    with pytest.raises(Problem) as refused:
+        one.nap(seconds=1)
+    assert (refused.value.status, refused.value.retry) == (503, False)
+    assert session.connection.closed
+    assert one.nap(seconds=0) == ""
+
+
+def test_an_error_that_was_caught_cannot_be_committed(one: Any, sql: Any) -> None:
+    from errors import Problem
+
+    one.rename(sid=1, stuff="Stool")
+    with pytest.raises(Problem):
+        one.rename(sid=1, stuff="Desk")
+    with pytest.raises(Problem) as refused:
+        one.commit()
+    assert refused.value.status == 500
+    assert sql("SELECT stuff FROM Stuff WHERE sid = 1") == [("Chair",)]
+
+
+def test_a_rollback_on_a_lost_connection_is_none_the_worse(one: Any, sql: Any) -> None:
+    one.rename(sid=1, stuff="Stool")
+    (session,) = one._local.held.values()
+    sql("SELECT pg_terminate_backend(%s, 1000)", session.pg.backend_pid)
+    one.rollback()
+    assert sql("SELECT stuff FROM Stuff WHERE sid = 1") == [("Chair",)]
+    assert one.rename(sid=1, stuff="Stool") == 1
+
+
+def test_a_parameter_may_be_larger_than_the_buffers(one: Any) -> None:
+    assert one.size(text=BIG) == len(BIG)
+
+
+def test_a_server_that_stops_reading_is_given_up(one: Any) -> None:
+    session = one.writer.take()
+    nap, size = one.nap.sql, one.size.sql
+    session.batch((nap, [b"0"]), (size, [b""]))
+    session.wait = 50
+    with pytest.raises(psycopg.OperationalError, match="deadline"):
+        session.batch((nap, [b"1"]), (size, [BIG.encode()]))
+    one.writer.give(session)
+    assert session.connection.closed
+
+
+def test_a_change_of_the_schema_costs_no_request_however_many_sessions_know_the_old_one(client: Any, sql: Any) -> None:
+    from database import db
+
+    sessions = [db.fresh.take() for _ in range(db.fresh.size)]
+    for session in sessions:
+        session.run(db.get_stuff_sid.sql, [b"1"])
+        db.fresh.give(session)
+    sql("ALTER TABLE Stuff ALTER sid TYPE BIGINT")
+    try:
+        client.get("/stuff/1", 200)
+    finally:
+        sql("ALTER TABLE Stuff ALTER sid TYPE INT")
+    client.get("/stuff/1", 200)
