@@ -138,6 +138,8 @@ def answer(
     field: str | None = None,
 ) -> Response:
     """The one error body; the first four parameters are those of FSA_ERROR_RESPONSE."""
+    if message == "insecure HTTP request denied":  # FlaskSimpleAuth makes it a 500
+        status, code = 403, "insecure_transport"
     status = status if status in CODES else (400 if status < 500 else 500)
     message = _LISTED.sub(r"\1\2", message or CODES[status][1])
     faults = _faults(message) if status in (400, 409) else []
