@@ -95,6 +95,29 @@ db.reset: venv/.run ## empty the database and load the demonstration data again 
 	[ "$$answer" = yes ] || { echo "nothing done"; exit 1; }
 	venv/bin/python embedded.py reset
 
+.PHONY: routes
+routes: venv/.run ## print the table of routes
+	@APP_CONFIG=$${APP_CONFIG:-$$PWD/app.conf} venv/bin/flask --app app api 2>/dev/null
+
+.PHONY: docs
+docs: venv/.run ## write docs/api.md and docs/errors.md anew
+	@APP_CONFIG=$${APP_CONFIG:-$$PWD/app.conf} venv/bin/flask --app app docs
+
+# the version of swagger-ui-dist
+VIEWER = 5.35.0
+.PHONY: viewer
+viewer: ## fetch the viewer of /docs, in version VIEWER, checked against docs/viewer/VERSION unless that is another one (needs npm)
+	@new=$$(mktemp -d)
+	trap 'rm -rf "$$new"' EXIT
+	npm pack --silent --pack-destination "$$new" swagger-ui-dist@$(VIEWER) >/dev/null
+	hash=$$(sha512sum "$$new"/*.tgz | cut -d' ' -f1)
+	if grep -q "^swagger-ui-dist $(VIEWER) " docs/viewer/VERSION; then grep -q " $$hash$$" docs/viewer/VERSION; fi
+	tar -xzf "$$new"/*.tgz -C "$$new"
+	cd "$$new/package"
+	cp swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt swagger-ui.css LICENSE NOTICE "$$OLDPWD/docs/viewer/"
+	cp favicon-32x32.png "$$OLDPWD/docs/viewer/favicon.png"
+	echo "swagger-ui-dist $(VIEWER) sha512 $$hash" >"$$OLDPWD/docs/viewer/VERSION"
+
 ##
 ## the checks
 ##

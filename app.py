@@ -6,13 +6,17 @@ from pathlib import Path
 import audit
 import auth
 import commands
+import cors
 import database
 import errors
+import idempotency
 import observe
+import openapi
 import wire
 from routes.account import account
 from routes.audit import trail
 from routes.compute import compute
+from routes.documents import documents
 from routes.owned import owned
 from routes.stuff import stuff
 from routes.system import system
@@ -34,17 +38,21 @@ app.config.update(
     LOGIN_PERIOD=60,
     LOGIN_LIMITS={"pair": 5, "address": 50, "login": 100},
     AUDIT_SEAL=5.0,
+    CORS_ORIGINS=[],
 )
 app.config.from_envvar("APP_CONFIG")
 
+openapi.init_app(app)
 # hooks after a request run backwards: the first registered has the last word
 errors.init_app(app)
 observe.init_app(app)
+cors.init_app(app)
 wire.init_app(app)
 database.init_app(app)
+idempotency.init_app(app)
 audit.init_app(app)
 auth.init_app(app)
 commands.init_app(app)
 
-for blueprint in (system, account, users, stuff, owned, compute, trail):
+for blueprint in (system, account, users, stuff, owned, compute, trail, documents):
     app.register_blueprint(blueprint)

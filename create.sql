@@ -166,3 +166,14 @@ BEGIN
 END $$;
 CREATE TRIGGER audit_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON Audit EXECUTE FUNCTION only_grows();
 CREATE TRIGGER seal_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON Seal EXECUTE FUNCTION only_grows();
+
+-- answers to requests that came with an Idempotency-Key, for 24 hours; status is null while the request runs
+CREATE TABLE Answer(
+  key TEXT COLLATE "C" PRIMARY KEY,  -- digest of user, route and key
+  fingerprint TEXT COLLATE "C" NOT NULL,  -- digest of the request
+  status INT,
+  headers JSON,
+  body BYTEA,
+  made TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+CREATE INDEX answer_made ON Answer(made);

@@ -35,6 +35,21 @@ CODES = {
     503: ("unavailable", "service unavailable, try again later"),
     504: ("timeout", "the request took too long and was ended"),
 }
+# code: (status, what it means); those that tell more than their status
+SPECIFIC = {
+    "invalid_parameter": (400, "a parameter is missing, unknown, ill-typed or out of bounds: `errors` names each"),
+    "invalid_idempotency_key": (400, "an Idempotency-Key has 1 to 64 printable ASCII characters"),
+    "password_too_short": (400, "password too short!"),
+    "password_too_long": (400, "a password has at most 72 bytes"),
+    "password_too_common": (400, "the password is one that many have"),
+    "wrong_password": (400, "the old password is not right"),
+    "last_administrator": (409, "this is the last administrator"),
+    "duplicate": (409, "what must be unique is taken already: `errors` names it"),
+    "still_referenced": (409, "other objects refer to this one"),
+    "still_running": (409, "a request with this Idempotency-Key is still running"),
+    "schema_outdated": (503, "the database waits for a migration"),
+    "outcome_unknown": (503, "the connection was lost during a commit: read before repeating, or use an Idempotency-Key"),
+}
 RETRY_AFTER = "1"  # seconds, RFC 9110 10.2.3
 
 # how FlaskSimpleAuth words the fault of one parameter

@@ -1,14 +1,17 @@
 """Input types that validate by themselves, and the pydantic models. They refuse in their own words and never echo a value."""
 
 import base64
+import inspect
 import json
 import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, NoReturn, Self
+from functools import partial
+from typing import Annotated, Any, ClassVar, NoReturn, Self
 
 from FlaskSimpleAuth import ErrorResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from typing_extensions import NotRequired, TypedDict  # noqa: UP035 pydantic reads none of typing before 3.12
 
 MAX_INT = 2**31 - 1  # PostgreSQL's INT
 # NOTE a lone surrogate is a str that UTF-8 cannot say, NUL a character that PostgreSQL cannot hold,
@@ -44,11 +47,24 @@ def text(value: Any, low: int, high: int) -> str:
     return value
 
 
+def schema(kind: Any) -> dict[str, Any]:
+    """A parameter type as a JSON schema: what it states of itself."""
+    if hasattr(kind, "openapi"):
+        return dict(kind.openapi)
+    base = "integer" if issubclass(kind, int) else "string"
+    low, high = ("minimum", "maximum") if base == "integer" else ("minLength", "maxLength")
+    facets = {low: "low", high: "high", "enum": "choices", "pattern": "pattern"}
+    known = {facet: getattr(kind, name) for facet, name in facets.items() if name in dir(kind) and kind is not str}
+    return {"type": base, "description": inspect.getdoc(kind)} | known
+
+
 class Key(int):
     """A row's key in a path: what is no key of any row is not found."""
 
+    low, high = 1, MAX_INT
+
     def __new__(cls, value: Any) -> Self:
-        if not (isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,9}", value) and int(value) <= MAX_INT):
+        if not (isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,9}", value) and int(value) <= cls.high):
             refuse("object not found", 404)
         return super().__new__(cls, value)
 
@@ -72,6 +88,7 @@ class Text(str):
     """A text parameter; subclasses state their length, in characters."""
 
     low, high = 1, 512  # 512 characters of UTF-8 fit in an index entry (2,704 bytes)
+    pattern = "^[^\0\U0010ffff]*$"
 
     def __new__(cls, value: Any) -> Self:
         return super().__new__(cls, text(value, cls.low, cls.high))
@@ -79,6 +96,8 @@ class Text(str):
 
 class Boolean:
     """A boolean of JSON, or the text true or false."""
+
+    openapi: ClassVar[dict[str, Any]] = {"type": "boolean"}
 
     def __new__(cls, value: Any) -> bool:  # type: ignore[misc]
         if isinstance(value, str) and value.lower() in ("true", "false"):
@@ -88,6 +107,8 @@ class Boolean:
 
 class Time(str):
     """A point in time, RFC 3339 with an offset."""
+
+    openapi: ClassVar[dict[str, Any]] = {"type": "string", "format": "date-time", "description": __doc__}
 
     def __new__(cls, value: Any) -> Self:
         try:
@@ -102,6 +123,7 @@ class Login(Text):
     """A login; a colon would part it in two in Basic authentication and in tokens."""
 
     high = 64
+    pattern = "^[^:\\s\0-\x1f\x7f\U0010ffff]+$"
 
     def __new__(cls, value: Any) -> Self:
         self = super().__new__(cls, value)
@@ -112,6 +134,8 @@ class Login(Text):
 
 class Password(Text):
     """A password, in clear; whether it is fit is for auth to say."""
+
+    openapi: ClassVar[dict[str, Any]] = {"type": "string", "format": "password", "description": __doc__}
 
 
 class Name(Text):
@@ -135,6 +159,17 @@ class StuffItems(str):
     """Stuff to create at once, 1 to 10,000 items of the form {"stuff": "..."}; kept as a JSON array of the texts."""
 
     most = 10_000
+    openapi: ClassVar[dict[str, Any]] = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": most,
+        "items": {
+            "type": "object",
+            "properties": {"stuff": {"type": "string", "minLength": 1, "maxLength": Text.high, "pattern": Text.pattern}},
+            "required": ["stuff"],
+            "additionalProperties": False,
+        },
+    }
 
     def __new__(cls, value: Any) -> Self:
         if isinstance(value, str):  # from a form
@@ -163,6 +198,7 @@ class Pattern(Text):
     """A SQL LIKE pattern: % any text, _ any character, \\ takes the next one as it is."""
 
     low = 0
+    pattern = "^([^\\\\\0\U0010ffff]|\\\\[^\0\U0010ffff])*$"
 
     def __new__(cls, value: Any) -> Self:
         self = super().__new__(cls, value)
@@ -183,11 +219,10 @@ class StuffSort(str):
 
 
 class Cursor(str):
-    """Where a page begins: the last key of the one before, opaque to clients.
+    """Where a page begins: what a Link gave."""
 
-    Once read, `number` or `text` is that key and `sort` the order it belongs to; all None for the first page.
-    """
-
+    # once read, the last key of the page before, and the order it belongs to; all None for the first page
+    openapi: ClassVar[dict[str, Any]] = {"type": "string", "format": "cursor", "description": __doc__}
     sort: str | None = None
     number: int | None = None
     text: str | None = None
@@ -236,16 +271,23 @@ class Model(BaseModel):
             refuse("\n".join(lines))
 
 
-def of(kind: Callable[[Any], Any]) -> BeforeValidator:
-    """A parameter type as the validator of a member."""
+class Member(BeforeValidator):
+    """A parameter type as the validator, and the schema, of a member."""
 
-    def validate(value: Any) -> Any:
-        try:
-            return kind(value)
-        except ErrorResponse as error:
-            raise ValueError(error.message) from error
+    def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
+        return schema(self.func.args[0])  # type: ignore[union-attr]
 
-    return BeforeValidator(validate)
+
+def of(kind: Callable[[Any], Any]) -> Member:
+    """A member of that type."""
+    return Member(partial(_made, kind))
+
+
+def _made(kind: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return kind(value)
+    except ErrorResponse as error:
+        raise ValueError(error.message) from error
 
 
 class UserIn(Model):
@@ -254,3 +296,90 @@ class UserIn(Model):
     login: Annotated[str, of(Login)]
     password: Annotated[str, of(Password)]
     isAdmin: Annotated[bool, of(Boolean)] = False  # noqa: N815
+
+
+# what comes out: documented here, made by the database
+
+
+class Stuff(TypedDict):
+    sid: int
+    stuff: str
+
+
+class StuffKey(TypedDict):
+    sid: int
+
+
+class StuffKeys(TypedDict):
+    sids: list[int]
+
+
+class User(TypedDict):
+    id: int
+    login: str
+    isadmin: bool
+    created: datetime
+
+
+class Owned(TypedDict):
+    oid: int
+    object: str
+    owner: int
+
+
+class OwnedKey(TypedDict):
+    oid: int
+
+
+class Change(TypedDict):
+    """A line of the trail: who did what to which row, when, from where, before and after."""
+
+    aid: int
+    at: datetime
+    login: str | None
+    role: str
+    request: str | None
+    address: str | None
+    event: str
+    table: str | None
+    key: str | None
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class Version(TypedDict):
+    app: str
+    version: str
+    schema: int
+    now: datetime
+    user: str | None
+
+
+class Live(TypedDict):
+    live: bool
+
+
+class Ready(TypedDict):
+    ready: bool
+    schema: int
+
+
+class Fault(TypedDict):
+    """What is wrong with one parameter, or one place of it."""
+
+    field: str
+    message: str
+
+
+class Error(TypedDict):
+    """Every error; the last four come with problem details (RFC 9457), on request."""
+
+    error: str
+    status: int
+    code: str
+    request_id: str | None
+    errors: NotRequired[list[Fault]]
+    type: NotRequired[str]
+    title: NotRequired[str]
+    detail: NotRequired[str]
+    instance: NotRequired[str]

@@ -308,3 +308,24 @@ SELECT link, aid FROM (
 ) AS links
 WHERE step <> 1 OR one IS NULL OR hash IS DISTINCT FROM audit_hash(previous, one)
 ORDER BY link LIMIT 1;
+
+--
+-- ANSWER
+--
+
+-- name: del_answer_old(key)!
+-- Forget answers of more than 24 hours, at most a hundred others at a time.
+DELETE FROM Answer
+WHERE made < now() - INTERVAL '24 hours' AND (key = :key OR key IN (
+  SELECT key FROM Answer WHERE made < now() - INTERVAL '24 hours' LIMIT 100 FOR UPDATE SKIP LOCKED));
+
+-- name: claim_answer(key, fingerprint)^
+-- The answer kept under a key, or a new one without a status, ours to give; none while another transaction is at it.
+INSERT INTO Answer(key, fingerprint)
+SELECT :key::TEXT, :fingerprint WHERE pg_try_advisory_xact_lock(hashtextextended(:key::TEXT, 0))
+ON CONFLICT (key) DO UPDATE SET key = EXCLUDED.key
+RETURNING fingerprint, status, headers, body;
+
+-- name: set_answer(key, status, headers, body)!
+-- Keep the answer.
+UPDATE Answer SET status = :status, headers = :headers, body = :body WHERE key = :key;

@@ -1,16 +1,16 @@
 """What goes over the wire: the checks of every request, and how a route's value becomes an answer. Routes import its answers.
 
-A route returns plain values: a dictionary or list becomes JSON, a row's `etag` its ETag, `page(...)` a list with its Link,
-`created(...)` a 201 with its Location, `changed(...)` a 204, or the 404 or 412 that a write of no row means.
+A route returns plain values: a dictionary or list becomes JSON, nothing a 204, a row's `etag` its ETag, `page(...)` a list
+with its Link, `created(...)` a 201 with its Location, `changed(...)` a 204, or the 404 or 412 that a write of no row means.
 """
 
 import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, cast
+from typing import Annotated, Any, ClassVar, TypeVar, cast
 from urllib.parse import unquote_to_bytes, urlencode
 
 import flask
@@ -18,6 +18,7 @@ import FlaskSimpleAuth as fsa  # noqa: N813
 from flask import request
 from flask.json.provider import JSONProvider
 from werkzeug.exceptions import BadRequest, NotAcceptable, UnsupportedMediaType
+from werkzeug.http import http_date
 from werkzeug.routing import BaseConverter
 
 import errors
@@ -29,21 +30,47 @@ FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
 ETAG = re.compile(r'(W/)?"([^"]*)"')
 
 
+T = TypeVar("T")
+Created = Annotated[T, 201]  # as a return type: a new resource
+
+
+def declare(**what: Any) -> Callable[[T], T]:
+    """State of a route, under its rule, what its signature cannot say.
+
+    :param produces: media types of its answers, if they are not JSON.
+    :param deprecated: datetime since when it should no longer be used (RFC 9745).
+    :param sunset: datetime when it will be gone (RFC 8594).
+    :param stored: False for a POST whose answer is a secret, hence not kept for an Idempotency-Key.
+    """
+
+    def mark(view: T) -> T:
+        view.__dict__["declared"] = what
+        return view
+
+    return mark
+
+
+def declared() -> dict[str, Any]:
+    """What was declared of the route at hand."""
+    rule = request.url_rule
+    return getattr(flask.current_app.view_functions.get(rule.endpoint), "declared", {}) if rule else {}
+
+
 class Page(dict[str, Any]):
     """A row of a list query: `items`, and `next` where there is more."""
 
 
-def page(row: dict[str, Any], total: int | None = None) -> Page:
+def page(row: dict[str, Any], total: int | None = None) -> Any:
     """A list as an array, with a Link to the next page if there is one."""
     return Page(row, total=total)
 
 
-def created(body: Any, path: str) -> tuple[Any, int, dict[str, str]]:
-    """201 with the URL of the new resource; `path` is relative to where the API is mounted."""
-    return body, 201, {"Location": request.script_root + path}
+def created(body: Any, path: str | None = None) -> Any:
+    """201, with the URL of the new resource if it has one; `path` is relative to where the API is mounted."""
+    return body, 201, {"Location": request.script_root + path} if path else {}
 
 
-def created_all(row: dict[str, Any]) -> tuple[Json, int]:
+def created_all(row: dict[str, Any]) -> Any:
     """201 with the keys of a batch, or 409 that names the places of the items already there: then none is kept."""
     if row["taken"]:
         places = "\n".join(f"[{place}] is already taken" for place in json.loads(row["taken"]))
@@ -51,7 +78,7 @@ def created_all(row: dict[str, Any]) -> tuple[Json, int]:
     return row["body"], 201
 
 
-def changed(version: int | None) -> tuple[str, int]:
+def changed(version: int | None) -> Any:
     """204 for a write that found its row: None is 404, 0 means that the row is at another version, hence 412."""
     if version is None:
         fsa.err("object not found", 404)
@@ -60,8 +87,22 @@ def changed(version: int | None) -> tuple[str, int]:
     return "", 204
 
 
+def sent(body: bytes, kind: str, **headers: str) -> Any:
+    """A 200 of another kind than JSON, with its ETag."""
+    response = flask.Response(body, 200, {name.replace("_", "-"): text for name, text in headers.items()}, mimetype=kind)
+    response.add_etag()
+    return response.make_conditional(request)
+
+
 class IfMatch(str):
     """The versions that If-Match allows a write to find, as a PostgreSQL array; a parameter of this type makes a write safe."""
+
+    header: ClassVar[dict[str, Any]] = {
+        "name": "If-Match",
+        "description": "The ETag that the resource must still have; the server may be set to insist",
+        "schema": {"type": "string"},
+    }
+    refusals = (412, 428)
 
 
 def if_match(_: str) -> IfMatch | None:
@@ -84,6 +125,12 @@ def counts(name: str) -> bool:
 
 class Count:
     """A parameter of this type is true when the client asks for a count."""
+
+    header: ClassVar[dict[str, Any]] = {
+        "name": "Prefer",
+        "description": "count=exact: count what matches, in Content-Range (RFC 7240)",
+        "schema": {"type": "string"},
+    }
 
 
 class Provider(JSONProvider):
@@ -157,7 +204,7 @@ class Flask(fsa.Flask):  # type: ignore[misc]
             status, headers = headers, None
         if isinstance(value, str) and (status or 200) >= 400:  # how FlaskSimpleAuth refuses
             return errors.answer(value, status or 400)
-        response = self._answer(value, status or 200)
+        response = self._answer(value, status or (204 if value is None else 200))
         if headers:
             response.headers.extend(headers)
         return response
@@ -197,10 +244,18 @@ class Flask(fsa.Flask):  # type: ignore[misc]
             response.headers.pop("Content-Length", None)
 
 
-def parameters() -> dict[str, str]:
-    """The parameters of a request that reads, wherever they came from, to name them again in a URL."""
+def given() -> dict[str, Any]:
+    """The parameters of a request, wherever they came from; of a file, the digest of its content."""
     body: Mapping[str, Any] = request.get_json() if request.is_json else request.form
-    return {name: str(value) for name, value in {**request.args, **body}.items() if value is not None}
+    files = {name: hashlib.sha256(file.read()).hexdigest() for name, file in request.files.items()}
+    for file in request.files.values():
+        file.seek(0)
+    return {**request.args, **body, **files}
+
+
+def parameters() -> dict[str, str]:
+    """The same of a request that reads, to name them again in a URL."""
+    return {name: str(value) for name, value in given().items() if value is not None}
 
 
 def _check_once(names: list[str]) -> None:
@@ -232,9 +287,7 @@ def check() -> None:
 
 def _offers() -> tuple[str, ...]:
     """The types that the route at hand can answer with; an error is always JSON."""
-    rule = request.url_rule
-    view = flask.current_app.view_functions.get(rule.endpoint) if rule else None
-    return getattr(view, "produces", ("application/json", "application/problem+json"))
+    return cast(tuple[str, ...], declared().get("produces", ("application/json", "application/problem+json")))
 
 
 def _json_names() -> list[str]:
@@ -263,6 +316,11 @@ def finish(response: flask.Response) -> flask.Response:
     if "Cache-Control" not in headers:
         open_ = response.status_code in (200, 304) and "Authorization" not in request.headers
         headers["Cache-Control"] = "no-cache" if open_ and "ETag" in headers else "no-store"
+    says = declared()
+    if "deprecated" in says:
+        headers["Deprecation"] = f"@{int(says['deprecated'].timestamp())}"
+    if "sunset" in says:
+        headers["Sunset"] = http_date(says["sunset"])
     return response
 
 

@@ -1,79 +1,79 @@
 """One's own account: to register, to log in and out, to change the password, and to ask who one is."""
 
-from typing import Any
-
 from FlaskSimpleAuth import Blueprint, CurrentUser
 
 import auth
 from database import db
 from model import Login, Password
-from wire import created
+from wire import Created, created, declare
 
 account = Blueprint("account", __name__)
 
 
 # POST /register: a new user
 @account.post("/register", authorize="OPEN")
-def post_register(login: Login, pword: Password) -> Any:
-    """Register as a new user, who is no administrator."""
+def post_register(login: Login, pword: Password) -> Created[None]:
+    """Register as a new user, who is no administrator.
+
+    409: the login is already taken.
+    """
     uid = db.add_register(login=login, pword=auth.hash_password(pword))
     return created(None, f"/users/{uid}")
 
 
 # GET /login: a token
 @account.get("/login", authorize="AUTH", auth="basic")
-def get_login() -> Any:
+def get_login() -> str:
     """Get a token for login and password sent as Basic authentication."""
     return auth.token()
 
 
 # POST /login: a token
 @account.post("/login", authorize="AUTH", auth="form")
-def post_login(login: str, pword: str) -> Any:  # both are read by the scheme `form`
+@declare(stored=False)
+def post_login(login: str, pword: str) -> Created[str]:  # both are read by the scheme `form`
     """Get a token for login and password sent as parameters."""
-    return auth.token(), 201
+    return created(auth.token())
 
 
 # DELETE /login: log out, everywhere
 @account.delete("/login", authorize="AUTH")
-def delete_login(user: CurrentUser) -> Any:
+def delete_login(user: CurrentUser) -> None:
     """Log out: every token issued to this user so far is dead."""
     auth.revoke(user)
-    return None, 204
 
 
 # GET /whoami: one's login
 @account.get("/whoami", authorize="AUTH")
-def get_whoami(user: CurrentUser) -> Any:
+def get_whoami(user: CurrentUser) -> str:
     """Tell who is asking."""
     return user
 
 
 # GET /qui-suis-je: one's login, by token
 @account.get("/qui-suis-je", authorize="AUTH", auth="token")
-def get_qui_suis_je(user: CurrentUser) -> Any:
+def get_qui_suis_je(user: CurrentUser) -> str:
     """Tell who is asking with a token."""
     return user
 
 
 # POST /password: change it
 @account.post("/password", authorize="AUTH", auth="basic")
-def post_password(user: CurrentUser, old: Password, new: Password) -> Any:
+def post_password(user: CurrentUser, old: Password, new: Password) -> None:
     """Change one's password: the new one holds at once, all tokens are dead."""
     auth.check_password(user, old, "old")
     db.set_password(login=user, pword=auth.hash_password(new, "new"))
-    return None, 204
 
 
 # GET /hello: greet a user
 @account.get("/hello", authorize="AUTH")
-def get_hello(user: CurrentUser) -> Any:
+def get_hello(user: CurrentUser) -> str:
     """Say hello."""
     return f"hello {user}!"
 
 
 # GET /admin: greet an administrator
 @account.get("/admin", authorize="ADMIN")
-def get_admin(user: CurrentUser) -> Any:
+def get_admin(user: CurrentUser) -> str:
     """Say hello to an administrator."""
     return f"hello admin {user}!"

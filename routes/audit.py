@@ -1,11 +1,9 @@
 """The audit trail, for administrators: who did what to which row, when, from where, before and after."""
 
-from typing import Any
-
 from FlaskSimpleAuth import Blueprint
 
 from database import db
-from model import Cursor, Limit, Login, Name, Time
+from model import Change, Cursor, Limit, Login, Name, Time
 from wire import Count, page
 
 trail = Blueprint("audit", __name__)
@@ -20,7 +18,7 @@ def get_audit(
     since: Time | None = None,
     limit: Limit = Limit(100),
     after: Cursor = Cursor(),
-) -> Any:
+) -> list[Change]:
     """List the trail, the oldest first: of one login, of one table, since a time."""
     which = {"login": login, "tab": table, "since": since}
     rows = db.list_audit(**which, number=after.of("aid").number, size=limit)

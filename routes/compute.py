@@ -1,7 +1,5 @@
 """Computations without data: parameters in, a value out."""
 
-from typing import Any
-
 from FlaskSimpleAuth import Blueprint
 
 import auth
@@ -12,13 +10,13 @@ compute = Blueprint("compute", __name__)
 
 # GET /cmp/add: sum
 @compute.get("/cmp/add", authorize="AUTH")
-def get_cmp_add(i: Integer, j: Integer) -> Any:
+def get_cmp_add(i: Integer, j: Integer) -> int:
     """Add two integers."""
     return i + j
 
 
 # GET /cmp/hash: hash a password
 @compute.get("/cmp/hash", authorize="AUTH")
-def get_cmp_hash(apass: Password) -> Any:
+def get_cmp_hash(apass: Password) -> str:
     """Hash a password with bcrypt."""
     return auth.hash_password(apass, "apass")

@@ -1,12 +1,10 @@
 """What users own: the lists for administrators, the objects for their owner alone."""
 
-from typing import Any
-
 from FlaskSimpleAuth import Blueprint, err
 
 from database import db
-from model import Cursor, Key, Limit, ObjectText
-from wire import Count, IfMatch, changed, created, page
+from model import Cursor, Key, Limit, ObjectText, Owned, OwnedKey
+from wire import Count, Created, IfMatch, changed, created, page
 
 owned = Blueprint("owned", __name__)
 
@@ -14,14 +12,14 @@ owned = Blueprint("owned", __name__)
 # GET /owned /object: all objects
 @owned.get("/owned", authorize="ADMIN")
 @owned.get("/object", authorize="ADMIN", endpoint="get_object")
-def get_owned(count: Count, limit: Limit = Limit(100), after: Cursor = Cursor()) -> Any:
+def get_owned(count: Count, limit: Limit = Limit(100), after: Cursor = Cursor()) -> list[Owned]:
     """List all objects of all users."""
     return page(db.list_owned(number=after.of("oid").number, size=limit), db.count_owned() if count else None)
 
 
 # GET /owned/<uid>: one's objects
 @owned.get("/owned/<uid>", authorize=("user",))
-def get_owned_uid(uid: Key, count: Count, limit: Limit = Limit(100), after: Cursor = Cursor()) -> Any:
+def get_owned_uid(uid: Key, count: Count, limit: Limit = Limit(100), after: Cursor = Cursor()) -> list[Owned]:
     """List one's own objects."""
     rows = db.list_owned_uid(uid=uid, number=after.of("oid").number, size=limit)
     return page(rows, db.count_owned_uid(uid=uid) if count else None)
@@ -29,28 +27,34 @@ def get_owned_uid(uid: Key, count: Count, limit: Limit = Limit(100), after: Curs
 
 # POST /owned/<uid>: create
 @owned.post("/owned/<uid>", authorize=("user",))
-def post_owned_uid(uid: Key, object: ObjectText) -> Any:
-    """Own one more object; its name must be new among one's own."""
+def post_owned_uid(uid: Key, object: ObjectText) -> Created[OwnedKey]:
+    """Own one more object.
+
+    409: one owns such an object already.
+    """
     oid = db.add_owned_uid(uid=uid, object=object)
     return created({"oid": oid}, f"/owned/{uid}/{oid}")
 
 
 # GET /owned/<uid>/<oid>: read
 @owned.get("/owned/<uid>/<oid>", authorize=("user",))
-def get_owned_uid_oid(uid: Key, oid: Key) -> Any:
+def get_owned_uid_oid(uid: Key, oid: Key) -> Owned:
     """Read one of one's objects."""
     return db.get_owned_uid_oid(uid=uid, oid=oid) or err("object not found", 404)
 
 
 # PUT PATCH /owned/<uid>/<oid>: change
 @owned.route("/owned/<uid>/<oid>", methods=["PUT", "PATCH"], authorize=("user", "uid"))
-def put_owned_uid_oid(match: IfMatch, uid: Key, oid: Key, object: ObjectText) -> Any:
-    """Change one of one's objects."""
+def put_owned_uid_oid(match: IfMatch, uid: Key, oid: Key, object: ObjectText) -> None:
+    """Change one of one's objects.
+
+    409: one owns such an object already.
+    """
     return changed(db.upd_owned_uid_oid(uid=uid, oid=oid, object=object, match=match))
 
 
 # DELETE /owned/<uid>/<oid>: remove
 @owned.delete("/owned/<uid>/<oid>", authorize=("user", "uid"))
-def delete_owned_uid_oid(match: IfMatch, uid: Key, oid: Key) -> Any:
+def delete_owned_uid_oid(match: IfMatch, uid: Key, oid: Key) -> None:
     """Remove one of one's objects."""
     return changed(db.del_owned_uid_oid(uid=uid, oid=oid, match=match))

@@ -1,12 +1,10 @@
 """Stuff: create, read, update, delete and search, open to all."""
 
-from typing import Any
-
 from FlaskSimpleAuth import Blueprint, err
 
 from database import db
-from model import Cursor, Key, Limit, Pattern, StuffItems, StuffSort, StuffText
-from wire import Count, IfMatch, changed, created, created_all, page
+from model import Cursor, Key, Limit, Pattern, Stuff, StuffItems, StuffKey, StuffKeys, StuffSort, StuffText
+from wire import Count, Created, IfMatch, changed, created, created_all, page
 
 stuff = Blueprint("stuff", __name__)
 
@@ -19,7 +17,7 @@ def get_stuff(
     limit: Limit = Limit(100),
     after: Cursor = Cursor(),
     sort: StuffSort = StuffSort("sid"),
-) -> Any:
+) -> list[Stuff]:
     """List stuff, all of it or what matches a SQL LIKE pattern."""
     at = after.of(sort)
     position = {"sort": sort, "number": at.number, "text": at.text, "size": limit}
@@ -29,35 +27,44 @@ def get_stuff(
 
 # POST /stuff: create
 @stuff.post("/stuff", authorize="OPEN")
-def post_stuff(stuff: StuffText) -> Any:
-    """Create a stuff; its text must be new."""
+def post_stuff(stuff: StuffText) -> Created[StuffKey]:
+    """Create a stuff.
+
+    409: the text is already taken.
+    """
     sid = db.add_stuff(stuff=stuff)
     return created({"sid": sid}, f"/stuff/{sid}")
 
 
 # POST /stuff/batch: create many, all or none
 @stuff.post("/stuff/batch", authorize="OPEN")
-def post_stuff_batch(items: StuffItems) -> Any:
-    """Create up to 10,000 stuffs at once, all or none; the keys come in the order given."""
+def post_stuff_batch(items: StuffItems) -> Created[StuffKeys]:
+    """Create up to 10,000 stuffs at once, all or none; the keys come in the order given.
+
+    409: a text is already taken or comes twice, `errors` names the places.
+    """
     return created_all(db.add_stuff_batch(items=items))
 
 
 # GET /stuff/<sid>: read
 @stuff.get("/stuff/<sid>", authorize="OPEN")
-def get_stuff_sid(sid: Key) -> Any:
+def get_stuff_sid(sid: Key) -> Stuff:
     """Read one stuff."""
     return db.get_stuff_sid(sid=sid) or err("object not found", 404)
 
 
 # PUT PATCH /stuff/<sid>: change
 @stuff.route("/stuff/<sid>", methods=["PUT", "PATCH"], authorize="OPEN")
-def put_stuff_sid(match: IfMatch, sid: Key, stuff: StuffText) -> Any:
-    """Change a stuff."""
+def put_stuff_sid(match: IfMatch, sid: Key, stuff: StuffText) -> None:
+    """Change a stuff.
+
+    409: the text is already taken.
+    """
     return changed(db.upd_stuff_sid(sid=sid, stuff=stuff, match=match))
 
 
 # DELETE /stuff/<sid>: remove
 @stuff.delete("/stuff/<sid>", authorize="OPEN")
-def delete_stuff_sid(match: IfMatch, sid: Key) -> Any:
+def delete_stuff_sid(match: IfMatch, sid: Key) -> None:
     """Remove a stuff."""
     return changed(db.del_stuff_sid(sid=sid, match=match))

@@ -1,13 +1,11 @@
 """Users, as administrators manage them."""
 
-from typing import Any
-
 from FlaskSimpleAuth import Blueprint, err
 
 import auth
 from database import db
-from model import Boolean, Cursor, Key, Limit, Login, Password, Pattern, UserIn
-from wire import Count, IfMatch, changed, created, page
+from model import Boolean, Cursor, Key, Limit, Login, Password, Pattern, User, UserIn
+from wire import Count, Created, IfMatch, changed, created, page
 
 users = Blueprint("users", __name__)
 
@@ -19,7 +17,7 @@ def get_users(
     filter: Pattern = Pattern("%"),
     limit: Limit = Limit(100),
     after: Cursor = Cursor(),
-) -> Any:
+) -> list[User]:
     """List users, all of them or those whose login matches a SQL LIKE pattern."""
     rows = db.list_users(filter=filter, number=after.of("id").number, size=limit)
     return page(rows, db.count_users(filter=filter) if count else None)
@@ -27,37 +25,49 @@ def get_users(
 
 # POST /users: create
 @users.post("/users", authorize="ADMIN")
-def post_users(login: Login, _pass: Password, admin: Boolean | None = None) -> Any:
-    """Create a user."""
+def post_users(login: Login, _pass: Password, admin: Boolean | None = None) -> Created[int]:
+    """Create a user.
+
+    409: the login is already taken.
+    """
     uid = db.add_users(login=login, pword=auth.hash_password(_pass, "pass"), admin=bool(admin))
     return created(uid, f"/users/{uid}")
 
 
 # POST /users-mgt: create, from one structure
 @users.post("/users-mgt", authorize="ADMIN")
-def post_users_mgt(u: UserIn) -> Any:
-    """Create a user from one structure."""
+def post_users_mgt(u: UserIn) -> Created[int]:
+    """Create a user from one structure.
+
+    409: the login is already taken.
+    """
     uid = db.add_users(login=u.login, pword=auth.hash_password(u.password, "u.password"), admin=u.isAdmin)
     return created(uid, f"/users/{uid}")
 
 
 # GET /users/<uid>: read
 @users.get("/users/<uid>", authorize=("account", "uid"))
-def get_users_uid(uid: Key) -> Any:
+def get_users_uid(uid: Key) -> User:
     """Read a user: an administrator any, a user oneself."""
     return db.get_users_uid(uid=uid) or err("object not found", 404)
 
 
 # PATCH /users/<uid>: change
 @users.patch("/users/<uid>", authorize="ADMIN")
-def patch_users_uid(match: IfMatch, uid: Key, _pass: Password | None = None, admin: Boolean | None = None) -> Any:
-    """Change what is given of a user: another password or role kills the tokens."""
+def patch_users_uid(match: IfMatch, uid: Key, _pass: Password | None = None, admin: Boolean | None = None) -> None:
+    """Change what is given of a user: another password or role kills the tokens.
+
+    409: this is the last administrator.
+    """
     pword = auth.hash_password(_pass, "pass") if _pass is not None else None
     return changed(db.upd_users_uid(uid=uid, pword=pword, admin=admin, match=match))
 
 
 # DELETE /users/<uid>: remove
 @users.delete("/users/<uid>", authorize="ADMIN")
-def delete_users_uid(match: IfMatch, uid: Key) -> Any:
-    """Remove a user who owns nothing and is not the last administrator."""
+def delete_users_uid(match: IfMatch, uid: Key) -> None:
+    """Remove a user.
+
+    409: the user owns objects, or is the last administrator.
+    """
     return changed(db.del_users_uid(uid=uid, match=match))

@@ -11,7 +11,23 @@ HERE = Path(__file__).parent.parent
 OURS = {path.stem for path in HERE.glob("*.py")} | {"routes"}
 QUERIES = re.findall(r"^-- name: (\w+)\(([^)]*)\)", (HERE / "queries.sql").read_text(), re.MULTILINE)
 # from the bottom up: a room may import the rooms before it
-ROOMS = ["model", "errors", "connect", "session", "database", "wire", "observe", "audit", "auth", "commands", "routes", "app"]
+ROOMS = [
+    "model",
+    "errors",
+    "connect",
+    "session",
+    "database",
+    "wire",
+    "idempotency",
+    "openapi",
+    "cors",
+    "observe",
+    "audit",
+    "auth",
+    "commands",
+    "routes",
+    "app",
+]
 
 
 def imports(path: Path) -> set[str]:

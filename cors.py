@@ -1,0 +1,47 @@
+"""Requests of web pages from elsewhere (CORS of the Fetch standard): their browsers refuse all but those of configured origins.
+
+No Access-Control-Allow-Credentials: that is for cookies, which are not used here. A page sends Authorization itself.
+"""
+
+import re
+
+from flask import current_app
+from FlaskSimpleAuth import Flask, Response, request
+
+ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?|https?://\[[0-9a-f:]+\](:[0-9]+)?")
+REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, X-Request-Id"
+RESPONSE_HEADERS = (
+    "Content-Range, Deprecation, ETag, Idempotency-Replayed, Link, Location, Preference-Applied, RateLimit, RateLimit-Policy, "
+    "Retry-After, Sunset, WWW-Authenticate, X-Request-Id"
+)
+MAX_AGE = "600"  # seconds a browser may remember a preflight
+
+
+def allow(response: Response) -> Response:
+    """Tell a browser that pages of this origin may read the answer, and before that, send the request."""
+    origins = current_app.config["CORS_ORIGINS"]
+    if not origins:
+        return response
+    headers = response.headers
+    response.vary.add("Origin")
+    if request.headers.get("Origin") in origins:
+        headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
+        headers["Access-Control-Expose-Headers"] = RESPONSE_HEADERS
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            headers["Access-Control-Allow-Methods"] = headers.get("Allow", "")
+            headers["Access-Control-Allow-Headers"] = REQUEST_HEADERS
+            headers["Access-Control-Max-Age"] = MAX_AGE
+    return response
+
+
+def check(origins: list[str]) -> None:
+    """Refuse what would never match, or match too much: an origin has a scheme, a host, and a port if it is unusual."""
+    for origin in origins:
+        if not ORIGIN.fullmatch(origin):
+            raise ValueError(f"CORS_ORIGINS: {origin!r} is no origin such as https://shop.example or http://localhost:8080")
+
+
+def init_app(app: Flask) -> None:
+    """Allow the configured origins."""
+    check(app.config["CORS_ORIGINS"])
+    app.after_request(allow)

@@ -1,0 +1,90 @@
+"""Idempotency-Key: a POST that is repeated under its key is done once, and gets its first answer again. Imported by app.
+
+The answer is stored in the transaction of the write itself: both are kept, or neither. What was refused is not stored, as
+nothing was done: its repeat is tried anew. The table holds neither keys nor requests, only digests that need the key to be
+checked, so that it does not help to guess a password that was in a request.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any, cast
+
+from flask import current_app, g, request
+from FlaskSimpleAuth import Flask, Response
+
+import errors
+from database import db
+from wire import given
+
+KEY = re.compile(r"[ -~]{1,64}")  # blake2b takes 64 bytes of key
+KEPT = {"Content-Type", "Location", "ETag", "Link"}
+
+
+def _digest(key: str, *parts: Any) -> str:
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), key=key.encode(), digest_size=16).hexdigest()
+
+
+class Once:
+    """A view that looks first whether this request was answered before; by then it is known to be allowed and well-formed.
+
+    NOTE an object, since FlaskSimpleAuth looks at the code of a view, which a wrapping function would hide.
+    """
+
+    def __init__(self, view: Callable[..., Any]) -> None:
+        update_wrapper(self, view)
+        self.view, self.__code__ = view, view.__code__
+
+    def __call__(self, **parameters: Any) -> Any:
+        g.pop("answer", None)
+        return recall() or self.view(**parameters)
+
+
+def recall() -> Response | None:
+    """The answer to this request if it was given before."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None or request.method != "POST":
+        return None
+    if not KEY.fullmatch(key):
+        raise errors.Problem(400, "Idempotency-Key must have 1 to 64 printable ASCII characters", "invalid_idempotency_key")
+    user = cast(Any, current_app).current_user()
+    name, fingerprint = _digest(key, user, request.script_root, str(request.url_rule)), _digest(key, request.path, given())
+    db.del_answer_old(key=name)
+    known = db.claim_answer(key=name, fingerprint=fingerprint)
+    if not known:
+        raise errors.Problem(409, "a request with this Idempotency-Key is still running", "still_running")
+    if known["fingerprint"] != fingerprint:
+        raise errors.Problem(422)
+    if known["status"] is None:
+        g.answer = name
+        return None
+    return Response(known["body"], known["status"], {**json.loads(known["headers"]), "Idempotency-Replayed": "true"})
+
+
+def keep(response: Response) -> Response:
+    """Store the answer with what the request did; runs before the transaction is ended."""
+    if (key := g.pop("answer", None)) and response.status_code < 400:
+        headers = json.dumps({name: value for name, value in response.headers.items() if name in KEPT})
+        try:
+            db.set_answer(key=key, status=response.status_code, headers=headers, body="\\x" + response.get_data().hex())
+        except errors.Problem as problem:
+            return errors.from_problem(problem)
+    return response
+
+
+def init_app(app: Flask) -> None:
+    """Look before each POST whose answer may be stored, keep after it."""
+    app.after_request(keep)
+    for owner in (app, app._fsa):
+        owner.add_url_rule = _register(owner.add_url_rule)
+
+
+def _register(register: Callable[..., Any]) -> Callable[..., Any]:
+    def add_url_rule(rule: str, endpoint: Any = None, view_func: Any = None, **options: Any) -> Any:
+        if "POST" in (options.get("methods") or ()) and getattr(view_func, "declared", {}).get("stored", True):
+            view_func = Once(view_func)
+        return register(rule, endpoint=endpoint, view_func=view_func, **options)
+
+    return add_url_rule

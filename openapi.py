@@ -1,0 +1,396 @@
+"""The contract as OpenAPI 3.1, made from what the routes say. Imported by app and the route that serves it.
+
+Each route is recorded when it is registered; path, methods, signature, return type, docstring, rule and scheme are all that
+there is to say. In a docstring a line `409: why` adds a status; `wire.declare` says what a signature cannot.
+"""
+
+import inspect
+import json
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from FlaskSimpleAuth import Flask
+from pydantic import TypeAdapter
+
+import errors
+import model
+
+Object = dict[str, Any]
+SCHEMAS = "#/components/schemas/{model}"
+IN_BODY = {"POST", "PUT", "PATCH"}
+STATUS = re.compile(r"^\s*(\d{3}): (.*)$", re.MULTILINE)
+SCHEMES = {"basic": "basic", "token": "bearer"}  # of FlaskSimpleAuth, and as they are named here
+RULES = {"user": "self", "account": "ADMIN or self"}  # what object rules come to
+HEADERS: dict[str, Object] = {
+    "X-Request-Id": {"description": "The request's own id if it gave a fit one, else a new one", "schema": {"type": "string"}},
+    "ETag": {"description": "What If-None-Match and If-Match compare (RFC 9110)", "schema": {"type": "string"}},
+    "Location": {"description": "Where the new resource is", "schema": {"type": "string", "format": "uri-reference"}},
+    "Link": {"description": 'The next page, rel="next" (RFC 8288); absent on the last', "schema": {"type": "string"}},
+    "Content-Range": {"description": "`items first-last/count`, on request", "schema": {"type": "string"}},
+    "Preference-Applied": {"description": "The preference that was honoured (RFC 7240)", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds to wait before trying again", "schema": {"type": "integer", "minimum": 0}},
+    "WWW-Authenticate": {"description": "The schemes that this route takes", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {"description": "`true`: an answer given before", "schema": {"const": "true"}},
+    "Deprecation": {"description": "Since when, as @ and a Unix time (RFC 9745)", "schema": {"type": "string"}},
+    "Sunset": {"description": "When this route will be gone (RFC 8594)", "schema": {"type": "string"}},
+}
+DECLARES = {"deprecated": "Deprecation", "sunset": "Sunset"}
+DATES = {"deprecated": "Deprecated since", "sunset": "Gone after"}
+WITH = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}
+KEY: Object = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The same key with the same request within 24 hours gives the same answer, and is done once",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+}
+
+
+@dataclass(frozen=True)
+class Route:
+    """What was said when a route was registered."""
+
+    rule: str
+    name: str
+    methods: tuple[str, ...]
+    view: Callable[..., Any]
+    authorize: Any
+    auth: Any
+
+    @property
+    def path(self) -> str:
+        return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", self.rule)
+
+    @cached_property
+    def variables(self) -> list[str]:
+        return re.findall(r"\{(\w+)\}", self.path)
+
+    @property
+    def rules(self) -> list[Any]:
+        return list(self.authorize) if isinstance(self.authorize, list) else [self.authorize]
+
+    @property
+    def who(self) -> str:
+        """Who may call, in a word."""
+        return " ".join(RULES.get(rule[0], str(rule[0])) if isinstance(rule, tuple) else str(rule) for rule in self.rules)
+
+    @cached_property
+    def parameters(self) -> dict[str, tuple[Any, Any]]:
+        """Name in a request: type, and default or `inspect.Parameter.empty`."""
+        found = inspect.signature(self.view).parameters.values()
+        return {one.name.removeprefix("_"): (_bare(one.annotation), one.default) for one in found}
+
+    def inputs(self) -> Iterator[tuple[str, Any, Any]]:
+        """The parameters that a client gives: those that are neither in the path nor in a header."""
+        for name, (kind, default) in self.parameters.items():
+            if name not in self.variables and not _is_special(kind):
+                yield name, kind, default
+
+    @property
+    def output(self) -> tuple[int, Any]:
+        """The status of a success, and the type of its body, None if there is none."""
+        kind = inspect.signature(self.view).return_annotation
+        if typing.get_origin(kind) is typing.Annotated:
+            return kind.__metadata__[0], None if kind.__origin__ is types.NoneType else kind.__origin__
+        return (204 if kind is None else 200), Any if kind is inspect.Signature.empty else kind
+
+    @property
+    def declared(self) -> Object:
+        """What `wire.declare` said."""
+        return typing.cast(Object, getattr(self.view, "declared", {}))
+
+    @cached_property
+    def says(self) -> str:
+        """The docstring without its statuses."""
+        return STATUS.sub("", inspect.getdoc(self.view) or "").strip()
+
+    def refusals(self, method: str) -> dict[int, str]:
+        """The statuses of what may go wrong, each with its reason where it is not the usual one."""
+        reasons = dict.fromkeys((400, 406, 503, 504), "")
+        if self.variables:
+            reasons[404] = ""
+        if method in IN_BODY:
+            reasons |= {413: "", 415: ""}
+        if method == "POST" and self.declared.get("stored", True):
+            reasons |= {409: "", 422: ""}
+        if self.rules != ["OPEN"]:
+            reasons |= {401: "", 429: ""} | ({403: ""} if self.rules != ["AUTH"] else {})
+        for kind, _ in self.parameters.values():
+            reasons |= dict.fromkeys(getattr(kind, "refusals", ()), "")
+        return reasons | {int(status): why for status, why in STATUS.findall(inspect.getdoc(self.view) or "")}
+
+
+def _bare(kind: Any) -> Any:
+    """The type itself, of one that may be None."""
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return next(part for part in typing.get_args(kind) if part is not type(None))
+    return str if kind is inspect.Parameter.empty else kind
+
+
+def _is_special(kind: Any) -> bool:
+    """Whether a parameter comes from elsewhere: a header, the user, the framework."""
+    return hasattr(kind, "header") or getattr(kind, "__module__", "").startswith(("FlaskSimpleAuth", "flask", "werkzeug"))
+
+
+def _schema(kind: Any, models: Object, mode: Literal["validation", "serialization"] = "validation") -> Object:
+    """The JSON schema of a type; those of pydantic are added to models."""
+    if hasattr(kind, "openapi") or (isinstance(kind, type) and issubclass(kind, str | int)):
+        return model.schema(kind)
+    schema = TypeAdapter(kind).json_schema(ref_template=SCHEMAS, mode=mode)
+    found = schema.pop("$defs", {})
+    if isinstance(kind, type):
+        found[kind.__name__] = schema
+    for one in found.values():
+        one.setdefault("additionalProperties", False)
+    models |= found
+    return {"$ref": SCHEMAS.format(model=kind.__name__)} if isinstance(kind, type) else schema
+
+
+class Contract:
+    """All routes of an application, in the order of their registration, and what is told of them."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+        self.routes: list[Route] = []
+        path = Path(app.root_path, "docs", "examples.json")
+        self.examples: dict[str, Object] = json.loads(path.read_text()) if path.exists() else {}
+
+    def recording(self, register: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap add_url_rule, which keeps neither the rule nor the scheme of a route."""
+
+        def add_url_rule(rule: str, endpoint: Any = None, view_func: Any = None, **options: Any) -> Any:
+            methods = tuple(options.get("methods") or ["GET"])
+            authorize = options.get("authorize", options.get("authz"))
+            name = (endpoint or view_func.__name__).rpartition(".")[2]
+            self.routes.append(Route(rule, name, methods, view_func, authorize, options.get("auth", options.get("authn"))))
+            return register(rule, endpoint=endpoint, view_func=view_func, **options)
+
+        return add_url_rule
+
+    def operations(self) -> Iterator[tuple[Route, str]]:
+        """Each method of each route."""
+        for route in self.routes:
+            for method in route.methods:
+                yield route, method
+
+    @cached_property
+    def document(self) -> Object:
+        """The OpenAPI document; its URLs are relative to where it is served from."""
+        models: Object = {}
+        _schema(model.Error, models, "serialization")
+        paths: dict[str, Object] = {}
+        for route, method in self.operations():
+            paths.setdefault(route.path, {})[method.lower()] = self._operation(route, method, models)
+        return {
+            "openapi": "3.1.1",
+            "info": {
+                "title": self.app.name,
+                "version": self.app.config["VERSION"],
+                "summary": "A REST back-end in the YeSQL style",
+                "description": "Parameters may come in the query string, in a form or in a JSON body, whatever the method.",
+                "license": {"name": "MIT", "identifier": "MIT"},
+            },
+            "servers": [{"url": "."}],
+            "paths": paths,
+            "components": {
+                "schemas": models,
+                "headers": HEADERS,
+                "responses": {code: _error(status, message) for status, (code, message) in errors.CODES.items()},
+                "securitySchemes": {
+                    "basic": {"type": "http", "scheme": "basic", "description": "Login and password"},
+                    "bearer": {"type": "http", "scheme": "bearer", "description": "A token, from /login"},
+                },
+            },
+        }
+
+    def _operation(self, route: Route, method: str, models: Object) -> Object:
+        verb, _, noun = route.name.partition("_")
+        summary, _, description = route.says.partition("\n")
+        operation: Object = {
+            "operationId": f"{method.lower()}_{noun}" if verb.upper() in route.methods else f"{method.lower()}_{verb}_{noun}",
+            "tags": [route.view.__module__.rpartition(".")[2]],
+            "summary": summary.rstrip("."),
+        }
+        dates = [f"{name} {route.declared[key]:%Y-%m-%d}." for key, name in DATES.items() if key in route.declared]
+        if description := "\n".join([description.strip(), *dates]).strip():
+            operation["description"] = description
+        if "deprecated" in route.declared:
+            operation["deprecated"] = True
+        if parameters := list(self._parameters(route, method, models)):
+            operation["parameters"] = parameters
+        if method in IN_BODY and (body := self._body(route, method, models)):
+            operation["requestBody"] = body
+        operation["responses"] = {
+            str(status): response for status, response in sorted(self._responses(route, method, models).items())
+        }
+        operation["security"] = [{scheme: []} for scheme in self.schemes(route)]
+        return operation
+
+    def schemes(self, route: Route) -> list[str]:
+        """The ways to say who one is that a route takes."""
+        if route.rules == ["OPEN"]:
+            return []
+        given = route.auth or self.app.config.get("FSA_AUTH_DEFAULT") or self.app.config["FSA_AUTH"]
+        return [SCHEMES[one] for one in ([given] if isinstance(given, str) else given) if one in SCHEMES]
+
+    def _parameters(self, route: Route, method: str, models: Object) -> Iterator[Object]:
+        for name in route.variables:
+            yield {"name": name, "in": "path", "required": True, "schema": _schema(route.parameters[name][0], models)}
+        for kind, _ in route.parameters.values():
+            if hasattr(kind, "header"):
+                yield {"in": "header", **kind.header}
+        if method == "POST" and route.declared.get("stored", True):
+            yield KEY
+        for name, schema, required in self._inputs(route, models) if method not in IN_BODY else ():
+            yield {"name": name, "in": "query", "required": required, "schema": schema}
+
+    @staticmethod
+    def _inputs(route: Route, models: Object) -> Iterator[tuple[str, Object, bool]]:
+        for name, kind, default in route.inputs():
+            schema = _schema(kind, models)
+            if default not in (None, "", inspect.Parameter.empty):
+                schema["default"] = default
+            yield name, schema, default is inspect.Parameter.empty
+
+    def _body(self, route: Route, method: str, models: Object) -> Object | None:
+        inputs = list(self._inputs(route, models))
+        if not inputs:
+            return None
+        required = [name for name, _, needed in inputs if needed]
+        schema: Object = {"type": "object", "properties": {name: one for name, one, _ in inputs}, "additionalProperties": False}
+        if required:
+            schema["required"] = required
+        json_: Object = {"schema": schema}
+        if example := self.examples.get(f"{method} {route.path}", {}).get("json"):
+            json_["example"] = example
+        content = {"application/json": json_}
+        if all(one.get("type") in ("string", "integer", "boolean") for _, one, _ in inputs):
+            content["application/x-www-form-urlencoded"] = {"schema": schema}
+        return {"required": bool(required), "content": content}
+
+    def _responses(self, route: Route, method: str, models: Object) -> dict[int, Object]:
+        status, kind = route.output
+        produces = route.declared.get("produces")
+        names = ["X-Request-Id", *(name for key, name in DECLARES.items() if key in route.declared)]
+        success: Object = {"description": {200: "The value", 201: "Created", 204: "Done"}[status]}
+        if produces:
+            success["content"] = {produces[0].partition(";")[0]: {}}
+        elif kind is not None:
+            media: Object = {"schema": _schema(kind, models, "serialization")}
+            if (example := self.examples.get(f"{method} {route.path}", {})).get("status") == status:
+                media["example"] = example["body"]
+            success["content"] = {"application/json": media}
+        found = {status: success}
+        extra = {200: [] if produces else ["ETag"], 201: ["Location"], 204: []}[status]
+        if method == "POST":
+            extra = [*extra, "Idempotency-Replayed"]
+        if typing.get_origin(kind) is list and "after" in route.parameters:
+            extra = [*extra, "Link", "Content-Range", "Preference-Applied"]
+        if status == 201 and (links := self._links(route, kind)):
+            success["links"] = links
+        success["headers"] = _headers(names + extra)
+        if method == "GET" and not produces:
+            found[304] = {"description": "Not changed: If-None-Match names it", "headers": _headers([*names, "ETag"])}
+        for code, why in route.refusals(method).items():
+            found[code] = _error(code, why) if why else {"$ref": f"#/components/responses/{errors.CODES[code][0]}"}
+        return found
+
+    def _links(self, route: Route, kind: Any) -> Object:
+        """From a creation to what may be done with the new resource: its key is the last variable of their path."""
+        links = {}
+        for other, method in self.operations():
+            key = other.variables[-1] if other.variables else None
+            if other.path == f"{route.path}/{{{key}}}" and key in getattr(kind, "model_fields", ()):
+                parameters = {key: f"$response.body#/{key}"} | {name: f"$request.path.{name}" for name in route.variables}
+                name = self._operation(other, method, {})["operationId"]
+                links[name] = {"operationId": name, "parameters": parameters}
+        return links
+
+
+def _error(status: int, why: str) -> Object:
+    error = {"schema": {"$ref": SCHEMAS.format(model="Error")}}
+    content = {"application/json": error, "application/problem+json": error}
+    return {"description": _sentence(why), "headers": _headers(["X-Request-Id", *WITH.get(status, [])]), "content": content}
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _headers(names: list[str]) -> Object:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _shape(kind: Any) -> str:
+    """A type in a table, in short."""
+    if typing.get_origin(kind) is list:
+        return f"array of {_shape(typing.get_args(kind)[0])}"
+    if members := getattr(kind, "__annotations__", None):
+        return "{" + ", ".join(members) + "}"
+    return {None: "", str: "text", int: "integer"}.get(kind, "object")
+
+
+def table(contract: Contract) -> str:
+    """All routes, in Markdown."""
+    rows = [["path", "method", "who", "in", "status", "out", "comment"]]
+    for route in contract.routes:
+        status, kind = route.output
+        usual = {406, 413, 415, 422, 428, 429, 503, 504}
+        said = {int(code) for code, _ in STATUS.findall(inspect.getdoc(route.view) or "")}
+        statuses = {code for method in route.methods for code in route.refusals(method)} - usual - {409} | said
+        given = " ".join(name + ("" if default is inspect.Parameter.empty else "?") for name, _, default in route.inputs())
+        if not given:
+            statuses -= {400} - said
+        out = " ".join(route.declared["produces"]) if "produces" in route.declared else _shape(kind)
+        told = " ".join(map(str, [status, *sorted(statuses)]))
+        rows.append([route.path, " ".join(route.methods), route.who, given, told, out, route.says.partition("\n")[0]])
+    rows.insert(1, ["---"] * len(rows[0]))
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
+
+
+API = """# The routes
+
+Made by `make docs` from the routes themselves; do not edit. A `?` means optional. Besides the statuses shown, any request may
+be answered 400 (an unknown parameter), 406, 413, 415, 429, 503 or 504, and a POST with an Idempotency-Key 409 or 422.
+
+"""
+ERRORS = """# The errors
+
+Made by `make docs` from `errors.py`; do not edit. `code` is stable: programs should rely on it, and show people `error`.
+
+"""
+
+
+def pages(contract: Contract) -> dict[str, str]:
+    """What is generated of the documentation, by file name."""
+    codes = [(status, code, message) for status, (code, message) in errors.CODES.items()]
+    codes += [(status, code, message) for code, (status, message) in errors.SPECIFIC.items()]
+    rows = "".join(f"| {status} | `{code}` | {_sentence(message)} |\n" for status, code, message in sorted(codes))
+    return {
+        "api.md": API + table(contract),
+        "errors.md": ERRORS + "| status | code | meaning |\n| --- | --- | --- |\n" + rows,
+    }
+
+
+def init_app(app: Flask) -> None:
+    """Record every route from now on."""
+    contract = app.extensions["contract"] = Contract(app)
+    # blueprints register through the application, its own decorators through FlaskSimpleAuth's extension
+    for owner in (app, app._fsa):
+        owner.add_url_rule = contract.recording(owner.add_url_rule)
+
+    @app.cli.command("api")
+    def print_routes() -> None:
+        """Print the table of routes."""
+        print(table(contract), end="")
+
+    @app.cli.command("docs")
+    def write_docs() -> None:
+        """Write the generated pages of docs/."""
+        for name, page in pages(contract).items():
+            Path(app.root_path, "docs", name).write_text(page)

@@ -1,0 +1,72 @@
+"""What pages of other origins may do; the tests' configuration allows two origins."""
+
+from typing import Any
+
+import pytest
+
+SHOP = "https://shop.example"
+
+
+def granted(response: Any) -> set[str]:
+    return {name for name in dict(response.headers) if name.startswith("Access-Control-")}
+
+
+@pytest.mark.parametrize(("path", "status"), [("/stuff", 200), ("/stuff/99", 404), ("/nope", 404), ("/stuff?limit=0", 400)])
+def test_a_configured_origin_may_read_every_answer_and_its_headers(client: Any, path: str, status: int) -> None:
+    response = client.get(path, status, headers={"Origin": SHOP})
+    assert response.headers["Access-Control-Allow-Origin"] == SHOP
+    assert "Origin" in response.headers["Vary"]
+    exposed = response.headers["Access-Control-Expose-Headers"].split(", ")
+    assert {"ETag", "Link", "Location", "Retry-After", "X-Request-Id", "Idempotency-Replayed"} <= set(exposed)
+    assert "Access-Control-Allow-Credentials" not in response.headers
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [None, "null", "*", "https://evil.example", "https://shop.example.evil.example", "http://shop.example", SHOP + ":444"],
+)
+def test_another_origin_may_nothing_yet_caches_are_told(client: Any, origin: str | None) -> None:
+    headers = {"Origin": origin} if origin else {}
+    for method in ("GET", "OPTIONS"):
+        response = client.request(method, "/stuff", 200, headers={**headers, "Access-Control-Request-Method": "POST"})
+        assert granted(response) == set()
+        assert "Origin" in response.headers["Vary"]
+
+
+def test_a_preflight_tells_methods_and_headers(client: Any) -> None:
+    asks = {"Origin": SHOP, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "if-match,content-type"}
+    headers = client.request("OPTIONS", "/stuff/1", 200, headers=asks).headers
+    assert {"GET", "PUT", "PATCH", "DELETE"} <= set(headers["Access-Control-Allow-Methods"].split(", "))
+    assert {"Authorization", "Content-Type", "If-Match", "Idempotency-Key"} <= set(
+        headers["Access-Control-Allow-Headers"].split(", ")
+    )
+    assert int(headers["Access-Control-Max-Age"]) > 0
+
+
+def test_options_alone_is_no_preflight(client: Any) -> None:
+    assert granted(client.request("OPTIONS", "/stuff", 200, headers={"Origin": SHOP})) == {
+        "Access-Control-Allow-Origin",
+        "Access-Control-Expose-Headers",
+    }
+
+
+@pytest.mark.internal
+def test_without_configuration_there_is_none_of_it(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app import app
+
+    monkeypatch.setitem(app.config, "CORS_ORIGINS", [])
+    response = client.get("/stuff", 200, headers={"Origin": SHOP})
+    assert granted(response) == set()
+    assert "Vary" not in response.headers
+
+
+@pytest.mark.internal
+@pytest.mark.parametrize(
+    "origin", ["*", "shop.example", "https://shop.example/", "https://*.example", "HTTPS://SHOP.EXAMPLE", ""]
+)
+def test_what_is_no_origin_stops_the_start(origin: str) -> None:
+    import cors
+
+    cors.check([SHOP, "http://[::1]:8080"])
+    with pytest.raises(ValueError, match="CORS_ORIGINS"):
+        cors.check([SHOP, origin])

@@ -1,0 +1,276 @@
+"""The documents of the interface: complete, valid, true, and fresh."""
+
+import ast
+import json
+import re
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import basic, bearer
+from FlaskSimpleAuth import FileStorage
+from openapi_spec_validator import validate
+
+import errors
+import openapi
+import wire
+from model import Key, Stuff, StuffText
+
+HERE = Path(__file__).parent.parent
+EXAMPLES = json.loads((HERE / "docs" / "examples.json").read_text())
+VOLATILE = {"role", "now", "version", "schema", "created", "at"}  # members whose value nobody knows beforehand
+SECRET = re.compile(r"stuff:calvin:\d{14}:[0-9a-f]{64}|\$2b\$..\$.{53}")  # texts that are never the same
+
+
+@pytest.fixture
+def document(client: Any) -> Any:
+    return client.get("/openapi.json", 200).json
+
+
+def operations(document: Any) -> Any:
+    return [(path, method, operation) for path, item in document["paths"].items() for method, operation in item.items()]
+
+
+def masked(value: Any) -> Any:
+    """The value without what is volatile in it."""
+    if isinstance(value, dict):
+        return {name: type(one).__name__ if name in VOLATILE else masked(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [masked(one) for one in value]
+    return "secret" if isinstance(value, str) and SECRET.fullmatch(value) else value
+
+
+def test_the_document_is_valid(document: Any) -> None:
+    validate(document)
+    assert document["openapi"].startswith("3.1.")
+
+
+@pytest.mark.internal
+def test_the_document_has_every_route_and_no_other(document: Any) -> None:
+    from app import app
+
+    rules = {
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method)
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or ()
+    }
+    said = {(path, method.upper()) for path, method, _ in operations(document)}
+    assert said == {(path, method) for path, method in rules if method not in ("HEAD", "OPTIONS")}
+
+
+def test_every_operation_says_what_it_does_takes_and_gives(document: Any) -> None:
+    names = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(names) == len(set(names))
+    for path, method, operation in operations(document):
+        where = f"{method} {path}"
+        assert operation["summary"], where
+        successes = [status for status in operation["responses"] if status < "300"]
+        assert len(successes) == 1, where
+        response = operation["responses"][successes[0]]
+        assert ("content" in response) == (successes != ["204"] and path != "/register"), where
+        assert ("404" in operation["responses"]) or "{" not in path, where
+        assert (method == "post") <= ("422" in operation["responses"]) or where == "post /login", where
+
+
+def test_an_operation_has_the_bounds_of_its_types(document: Any) -> None:
+    parameters = {one["name"]: one["schema"] for one in document["paths"]["/stuff"]["get"]["parameters"]}
+    assert parameters["limit"] | {"description": ""} == {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 1000,
+        "default": 100,
+        "description": "",
+    }
+    assert parameters["sort"]["enum"] == ["sid", "-sid", "stuff", "-stuff"]
+    text = document["paths"]["/stuff"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]["stuff"]
+    assert (text["minLength"], text["maxLength"]) == (1, 512)
+    assert re.match(text["pattern"], "any text\n") is not None
+    assert re.match(text["pattern"], "a\0b") is None
+
+
+@pytest.mark.parametrize("operation", EXAMPLES)
+def test_an_example_is_what_is_answered(client: Any, operation: str, document: Any) -> None:
+    method, path = operation.split()
+    example = EXAMPLES[operation]
+    told = document["paths"][path][method.lower()]["responses"][str(example["status"])]
+    asks = {"json": example["json"]} if "json" in example else {"data": example["query"]} if "query" in example else {}
+    headers = basic(*example["as"].split(":")) if "as" in example else {}
+    if "token" in example:
+        headers = bearer(client.get("/login", 200, headers=headers).json)
+    answer = client.request(method, path.format(**example.get("path", {})), example["status"], headers=headers, **asks)
+    if "body" in example:
+        assert masked(answer.json) == masked(example["body"])
+        assert told["content"]["application/json"]["example"] == example["body"]
+    else:
+        assert answer.text == ""
+
+
+def test_every_operation_that_answers_json_has_an_example(document: Any) -> None:
+    for path, method, operation in operations(document):
+        kinds = {kind for status, one in operation["responses"].items() if status < "300" for kind in one.get("content", {})}
+        if kinds == {"application/json"} and path != "/openapi.json":
+            assert f"{method.upper()} {path}" in EXAMPLES
+
+
+@pytest.mark.internal
+def test_the_generated_pages_are_fresh() -> None:
+    from app import app
+
+    for name, page in openapi.pages(app.extensions["contract"]).items():
+        assert (HERE / "docs" / name).read_text() == page, "run make docs"
+
+
+@pytest.mark.internal
+def test_the_commands_print_and_write_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app import app
+
+    run = app.test_cli_runner().invoke
+    assert run(args=["api"]).output == openapi.table(app.extensions["contract"])
+    (tmp_path / "docs").mkdir()
+    monkeypatch.setattr(app, "root_path", str(tmp_path))
+    assert run(args=["docs"]).exit_code == 0
+    assert (tmp_path / "docs" / "api.md").read_text() == (HERE / "docs" / "api.md").read_text()
+
+
+def test_the_catalogue_has_every_code_that_is_used() -> None:
+    used = set()
+    for path in [*HERE.glob("*.py"), *HERE.glob("routes/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "Problem":
+                used |= {one.value for one in node.args[2:3] if isinstance(one, ast.Constant)}
+                used |= {one.value.value for one in node.keywords if one.arg == "code" and isinstance(one.value, ast.Constant)}
+    used |= set(re.findall(r"HINT = '(\w+)'", (HERE / "create.sql").read_text()))
+    used |= {"invalid_parameter", "duplicate"}  # of errors.answer
+    assert {code for code in used if code} == set(errors.SPECIFIC)
+    assert not set(errors.SPECIFIC) & {code for code, _ in errors.CODES.values()}
+
+
+# the page for people
+
+
+def test_the_page_takes_nothing_from_elsewhere_and_no_inline_script(client: Any) -> None:
+    response = client.get("/docs", 200, headers={"Accept": "text/html"})
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    for element in re.findall(r"<script.*?</script>", response.text, re.DOTALL):
+        assert re.fullmatch(r'<script src="[^":]+"></script>', element)
+    linked = re.findall(r'(?:src|href)="([^"]*)"', response.text)
+    assert linked
+    for path in linked:
+        assert not path.startswith("/")  # relative, to work behind a prefix
+        client.get("/" + path, 200)
+
+
+@pytest.mark.parametrize("file", ["VERSION", "index.html", "..%2f..%2fapp.py", "..", "x"])
+def test_nothing_else_is_sent(client: Any, file: str) -> None:
+    client.get(f"/docs/{file}", 404)
+
+
+def test_the_page_is_not_for_who_wants_json(client: Any) -> None:
+    client.get("/docs", 406, headers={"Accept": "application/json"})
+    client.get("/openapi.json", 406, headers={"Accept": "text/html"})
+
+
+# what a route may declare, on an application of its own
+
+
+@pytest.fixture
+def small() -> Any:
+    app = wire.Flask("small", root_path=str(HERE), static_folder=None)
+    app.config.update(
+        VERSION="0", FSA_ALLOW_DEPRECATION=True, FSA_AUTH=["none", "basic", "token"], CORS_ORIGINS=[], FSA_REALM="small"
+    )
+    app.config["REQUIRE_IF_MATCH"] = False
+    openapi.init_app(app)
+    errors.init_app(app)
+    wire.init_app(app)
+    app.get_user_pass(lambda login: None)
+    app.object_perms("user", lambda login, uid, mode: False)
+
+    @app.get("/old/<sid>", authorize="OPEN")
+    @wire.declare(deprecated=datetime(2026, 1, 1, tzinfo=UTC), sunset=datetime(2027, 1, 1, tzinfo=UTC))
+    def get_old(sid: Key) -> Stuff:
+        """Read the old way.
+
+        Use another one.
+        """
+        return {"sid": sid, "stuff": "old"}
+
+    @app.post("/files", authorize="OPEN")
+    def post_files(file: FileStorage, note: StuffText = StuffText("none")) -> wire.Created[dict[str, Any]]:
+        """Send a file."""
+        return wire.created({"before": wire.given(), "size": len(file.read())}, "/files/1")  # type: ignore[no-any-return]
+
+    @app.get("/mine", authorize="AUTH", auth=["basic"])
+    def get_mine(plain="x"):  # type: ignore[no-untyped-def]
+        """Read what is mine."""
+
+    @app.get("/his", authorize=["AUTH", ("user", "uid")], auth="token")
+    def get_his(uid: int) -> str:
+        """Read what is his."""
+        return "his"
+
+    return app
+
+
+@pytest.mark.internal
+def test_a_deprecated_route_says_so_in_its_answers_and_in_the_document(small: Any) -> None:
+    response = small.test_client().get("/old/5")
+    assert response.headers["Deprecation"] == "@1767225600"
+    assert response.headers["Sunset"] == "Fri, 01 Jan 2027 00:00:00 GMT"
+    document = json.loads(small.json.dumps(small.extensions["contract"].document))
+    validate(document)
+    operation = document["paths"]["/old/{sid}"]["get"]
+    assert operation["deprecated"] is True
+    assert {"Deprecation", "Sunset"} <= operation["responses"]["200"]["headers"].keys()
+    assert "2027-01-01" in operation["description"]
+
+
+@pytest.mark.internal
+def test_a_file_is_told_apart_by_its_content(small: Any) -> None:
+    def send(content: bytes) -> Any:
+        return small.test_client().post("/files", data={"file": (BytesIO(content), "x.txt"), "note": "n"}).json
+
+    one, two = send(b"one"), send(b"other")
+    assert one["size"] == 3
+    assert one["before"]["note"] == "n"
+    assert one["before"]["file"] != two["before"]["file"]
+    assert one == send(b"one")
+
+
+@pytest.mark.internal
+def test_rules_and_schemes_become_security(small: Any) -> None:
+    document = small.extensions["contract"].document
+    assert document["paths"]["/old/{sid}"]["get"]["security"] == []
+    assert document["paths"]["/mine"]["get"]["security"] == [{"basic": []}]
+    assert document["paths"]["/his"]["get"]["security"] == [{"bearer": []}]
+    assert {"401", "403", "429"} <= document["paths"]["/his"]["get"]["responses"].keys()
+    assert "| /his | GET | AUTH self | uid | 200 400 401 403 | text |" in openapi.table(small.extensions["contract"])
+
+
+@pytest.mark.internal
+def test_two_versions_are_served_side_by_side_each_below_its_prefix(client: Any, sql: Any) -> None:
+    from werkzeug.exceptions import NotFound
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
+    from werkzeug.test import Client
+
+    from app import app
+
+    both = Client(DispatcherMiddleware(NotFound(), {"/api/v1": app, "/api/v2": app}))
+    for prefix in ("/api/v1", "/api/v2"):
+        made = both.post(f"{prefix}/stuff", json={"stuff": f"Lamp of {prefix}"}, headers={"Idempotency-Key": "one"})
+        assert made.status_code == 201
+        assert "Idempotency-Replayed" not in made.headers
+        assert made.headers["Location"].startswith(f"{prefix}/stuff/")
+        assert both.get(made.headers["Location"]).json["stuff"] == f"Lamp of {prefix}"  # type: ignore[index]
+        link = both.get(f"{prefix}/stuff?limit=1").headers["Link"]
+        assert link.startswith(f"<{prefix}/stuff?")
+        assert both.get(link[1:].split(">")[0]).status_code == 200
+        assert both.get(f"{prefix}/openapi.json").json["servers"] == [{"url": "."}]  # type: ignore[index]
+        problem = both.get(f"{prefix}/stuff/99", headers={"Accept": "application/problem+json"}).json
+        assert problem["instance"] == f"{prefix}/stuff/99"  # type: ignore[index]
+    assert both.get("/stuff").status_code == 404
