@@ -171,7 +171,7 @@ def answer(
     if "application/problem+json" in request.headers.get("Accept", ""):
         kind = "application/problem+json"
         title = HTTPStatus(status).phrase
-        body |= {"type": "about:blank", "title": title, "detail": message, "instance": request.path}
+        body |= {"type": "about:blank", "title": title, "detail": message, "instance": request.script_root + request.path}
     response = Response(json.dumps(body) + "\n", status, headers or {}, content_type=kind)
     if status == 503 and "Retry-After" not in response.headers:
         response.headers["Retry-After"] = RETRY_AFTER
