@@ -34,14 +34,15 @@ def allow(response: Response) -> Response:
     return response
 
 
-def check(origins: list[str]) -> None:
-    """Refuse what would never match, or match too much: an origin has a scheme, a host, and a port if it is unusual."""
-    for origin in origins:
-        if not ORIGIN.fullmatch(origin):
-            raise ValueError(f"CORS_ORIGINS: {origin!r} is no origin such as https://shop.example or http://localhost:8080")
+def faults(origins: list[str]) -> list[str]:
+    """What would never match, or match too much: an origin has a scheme, a host, and a port if it is unusual."""
+    return [
+        f"CORS_ORIGINS: {origin!r} is no origin such as https://shop.example or http://localhost:8080"
+        for origin in origins
+        if not ORIGIN.fullmatch(origin)
+    ]
 
 
 def init_app(app: Flask) -> None:
     """Allow the configured origins."""
-    check(app.config["CORS_ORIGINS"])
     app.after_request(allow)

@@ -58,6 +58,12 @@ def test_a_deployed_instance_without_demonstration_users_starts(tmp_path: Path, 
     assert (safe.returncode, safe.stdout) == (0, "all is well\n"), safe.stderr
 
 
+def test_what_could_not_work_stops_a_local_instance_too(tmp_path: Path) -> None:
+    wrong = start(tmp_path, CORS_ORIGINS=["*", "shop.example"])
+    assert wrong.returncode == 1
+    assert wrong.stderr.count("CORS_ORIGINS") == 2
+
+
 def test_a_local_instance_may_be_anything(tmp_path: Path) -> None:
     assert start(tmp_path, FSA_TOKEN_SECRET=None).stdout == "all is well\n"
 
