@@ -175,6 +175,10 @@ check.failover: venv/.run ## three PostgreSQL nodes, the primary killed under lo
 check.pooler: venv/.run ## through pgbouncer in transaction pooling: every result is right (needs pgbouncer)
 	@venv/bin/python tests/ops/pooler.py
 
+.PHONY: check.monitoring
+check.monitoring: venv/.run ## alert rules, and each graph of the dashboard, by a real Prometheus (needs prometheus)
+	@venv/bin/python tests/ops/monitoring.py
+
 .PHONY: clean
 clean: stop ## remove what was made, except the database
 	@rm -rf venv .coverage* .mypy_cache .pytest_cache .ruff_cache $(APP_LOG)

@@ -9,6 +9,7 @@ from FlaskSimpleAuth import Flask, Response
 
 import errors
 from database import READS, db
+from metrics import counters
 
 log = logging.getLogger("stuff.audit")
 
@@ -23,6 +24,7 @@ def context() -> tuple[str, str, str]:
 
 def event(name: str, login: str | None) -> None:
     """Write down what was tried at the door, whatever becomes of the request."""
+    counters.count("stuff_auth_events_total", event=name)
     _, request_id, address = context()
     db.add_event(event=name, login=login, request=request_id, address=address)
 

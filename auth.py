@@ -24,6 +24,7 @@ from passlib.context import CryptContext
 import audit
 import errors
 from database import db
+from metrics import counters
 
 MAX_BYTES = 72  # of a password: bcrypt looks no further
 OTHERS = ["pbkdf2_sha256", "pbkdf2_sha512", "sha512_crypt", "sha256_crypt"]  # hashes that are read, then replaced
@@ -63,6 +64,7 @@ class Passwords:
         user = db.get_auth(login=login)
         reference = user["pword"] if user else self.nobody
         proof = hashlib.blake2b(f"{login}\0{password}\0{reference}".encode(), key=self._key).digest()
+        counters.count("stuff_password_memory_total", result="hit" if proof in self._verified else "miss")
         if proof in self._verified:
             return cast(dict[str, Any], user)
         address = _address()
@@ -160,6 +162,7 @@ class Auth:
 
     def __init__(self, conf: dict[str, Any]) -> None:
         self.passwords, self.tokens = Passwords(conf), Tokens(conf)
+        self.key = (conf.setdefault("METRICS_KEY", None) or "").encode()
 
     def by_token(self, _: Any, request: Request) -> str:
         """Scheme `token`: Authorization: Bearer TOKEN (RFC 6750)."""
@@ -178,6 +181,14 @@ class Auth:
         except ValueError:
             err("malformed authorization header", 401)
         return _known(self.passwords.check(login, password))
+
+    def by_scraper(self, _: Any, request: Request) -> str:
+        """Scheme `scraper`: Authorization: Bearer KEY, where the key is METRICS_KEY; no user, and for the metrics alone."""
+        given = (_credentials(request, "bearer") or "").encode()
+        if not self.key or not hmac.compare_digest(given, self.key):
+            err("missing token", 401)
+        g.user = {"id": 0, "login": "scraper", "isadmin": True}
+        return "scraper"
 
     def by_form(self, _: Any, request: Request) -> str:
         """Scheme `form`: parameters `login` and `pword`."""
@@ -288,10 +299,10 @@ def init_app(app: Flask) -> None:
     if conf["LOCAL"] and not conf.get("FSA_TOKEN_SECRET"):
         conf["FSA_TOKEN_SECRET"] = local_secret(Path(app.root_path, ".local", "token.secret"))
     auth = app.extensions["auth"] = Auth(conf)
-    conf.setdefault("FSA_AUTH", ["token", "basic", "form", "none"])
+    conf.setdefault("FSA_AUTH", ["token", "basic", "form", "scraper", "none"])
     conf.update(
         FSA_AUTH_DEFAULT=["token", "basic", "none"],
-        FSA_AUTHENTICATION={"token": auth.by_token, "basic": auth.by_basic, "form": auth.by_form},
+        FSA_AUTHENTICATION={"token": auth.by_token, "basic": auth.by_basic, "form": auth.by_form, "scraper": auth.by_scraper},
         FSA_GROUP_CHECK={"ADMIN": is_admin},
         FSA_OBJECT_PERMS={"user": is_user, "account": is_user_or_admin},
         FSA_CACHE="none",  # what it remembers would outlive changes

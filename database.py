@@ -11,6 +11,7 @@ a transaction of its own, kept whatever becomes of the request, REPLANNED is pla
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from psycopg.pq.abc import PGresult
 
 import errors
 from connect import connect
+from metrics import counters
 from session import JsonLoader, Pool, Session, Silence, Statement, encode
 
 log = logging.getLogger("stuff.database")
@@ -96,9 +98,10 @@ class DB(anodb.DB):  # type: ignore[misc]
             getattr(self, query).sql.doc = getattr(self, query).__doc__ or ""
         self._local = threading.local()
         self.context: Callable[[], tuple[str, str, str]] = lambda: ("", "", "")
-        self.writer = Pool(self._maker(None, "off", patience), size, patience)
-        self.fresh = Pool(self._maker(None, "on", patience), size, patience)
-        self.reader = Pool(self._maker(read, "on", patience), size, patience) if read else self.fresh
+        self._times = {query: counters.at("stuff_query_seconds", query=query) for query in self._available_queries}
+        self.writer = Pool(self._maker(None, "off", patience), size, patience, "write")
+        self.fresh = Pool(self._maker(None, "on", patience), size, patience, "read")
+        self.reader = Pool(self._maker(read, "on", patience), size, patience, "replica") if read else self.fresh
 
     def _do_connect(self) -> None:
         """Nothing to connect yet: sessions are made when a request needs one."""
@@ -141,7 +144,11 @@ class DB(anodb.DB):  # type: ignore[misc]
     def _call_fn(self, _query: str, _fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run a named query; AnoDB calls this for each of them."""
         self._count[_query] += 1
-        return _fn(self, *args, **kwargs)
+        began = time.perf_counter()
+        try:
+            return _fn(self, *args, **kwargs)
+        finally:
+            counters.observe(self._times[_query], time.perf_counter() - began)
 
     def execute(self, statement: Statement, named: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
         """Run a statement on the session that suits it: number of rows touched, and the rows."""
@@ -170,6 +177,7 @@ class DB(anodb.DB):  # type: ignore[misc]
 
     def _learn(self, pool: Pool, error: psycopg.Error) -> None:
         """An error may tell of the server more than of the statement, and of the other sessions there."""
+        counters.count("stuff_query_errors_total", state=error.sqlstate[:2] if error.sqlstate else "none")
         for one in {pool} if pool is self.reader else {self.writer, self.fresh}:
             if isinstance(error, Silence):
                 one.doubt()

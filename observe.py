@@ -11,6 +11,8 @@ from typing import Any
 from flask import g, has_request_context
 from FlaskSimpleAuth import Flask, Response, request
 
+from metrics import counters
+
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -24,16 +26,18 @@ def start() -> None:
 def end(response: Response) -> Response:
     """Tell the client the id, and the log what happened; never a password, a token or a body."""
     response.headers["X-Request-Id"] = g.request_id
-    rule = request.url_rule
+    rule = request.url_rule.rule if request.url_rule else None
+    seconds = time.perf_counter() - g.started
+    counters.request(request.method, rule, response.status_code, seconds)
     write(
         "INFO",
         "request",
         id=g.request_id,
         method=request.method,
         path=request.path,
-        route=rule.rule if rule else None,
+        route=rule,
         status=response.status_code,
-        ms=round(1000 * (time.perf_counter() - g.started), 2),
+        ms=round(1000 * seconds, 2),
         login=g.user["login"] if "user" in g else None,
         address=request.remote_addr,
     )
@@ -66,6 +70,9 @@ MEANT = ("deprecated use of 'auth", "no authenticate on ", "overriding authentic
 
 def init_app(app: Flask) -> None:
     """Number and log the requests; registered first, so that the line tells what the client was told."""
+    folder = app.config.setdefault("METRICS_FOLDER", None)
+    counters.open(folder)
+    os.register_at_fork(after_in_child=lambda: counters.open(folder))
     root = logging.getLogger()
     root.handlers = [Handler()]
     root.setLevel(app.config["LOG_LEVEL"])

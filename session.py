@@ -21,6 +21,7 @@ from psycopg.pq.abc import PGresult
 
 import errors
 from connect import answers
+from metrics import counters
 
 log = logging.getLogger("stuff.session")
 
@@ -199,10 +200,14 @@ class Pool:
 
     :param make: makes a session by a deadline, in the seconds of `time.monotonic()`.
     :param patience: how long a request waits for a session, in seconds; a connection is made in half of that or not at all.
+    :param name: what the metrics call it.
     """
 
-    def __init__(self, make: Callable[[float], Session], size: int, patience: float) -> None:
-        self._make, self.size, self.patience = make, size, patience
+    def __init__(self, make: Callable[[float], Session], size: int, patience: float, name: str) -> None:
+        self._make, self.size, self.patience, self.name = make, size, patience, name
+        self._in_use = counters.at("stuff_pool_in_use", pool=name)
+        self._waits = counters.at("stuff_pool_wait_seconds", pool=name)
+        counters.set("stuff_pool_size", size, pool=name)
         self._free = threading.BoundedSemaphore(size)
         self._idle: deque[Session] = deque()
         self._away = False  # as far as is known
@@ -214,9 +219,15 @@ class Pool:
         :raises errors.Problem: 503, none became free in time.
         :raises psycopg.OperationalError: the database is away.
         """
-        if not self._free.acquire(timeout=self.patience):
-            log.warning("no session free within %s s", self.patience)
-            raise errors.Problem(503)
+        if not self._free.acquire(blocking=False):
+            began = time.perf_counter()
+            free = self._free.acquire(timeout=self.patience)
+            counters.observe(self._waits, time.perf_counter() - began)
+            if not free:
+                counters.count("stuff_pool_refused_total", pool=self.name)
+                log.warning("no session free within %s s", self.patience)
+                raise errors.Problem(503)
+        counters.put(self._in_use, self.size - self._free._value)
         try:
             while self._idle:
                 session = self._idle.pop()
@@ -225,7 +236,7 @@ class Pool:
                 session.close()
             return self._connected()
         except BaseException:
-            self._free.release()
+            self._freed()
             raise
 
     def _connected(self) -> Session:
@@ -236,8 +247,10 @@ class Pool:
         try:
             session = self._make(time.monotonic() + self.patience / 2)
             self._away = False
+            counters.count("stuff_connections_total", pool=self.name, outcome="made")
         except psycopg.Error:
             self._away = True
+            counters.count("stuff_connections_total", pool=self.name, outcome="failed")
             raise
         finally:
             if asking:
@@ -250,7 +263,11 @@ class Pool:
             self._idle.append(session)
         else:
             session.close()
+        self._freed()
+
+    def _freed(self) -> None:
         self._free.release()
+        counters.put(self._in_use, self.size - self._free._value)
 
     def doubt(self) -> None:
         """Trust nothing of a server that fell silent: neither its idle sessions nor that it takes new ones."""

@@ -1,12 +1,16 @@
 """The server about itself: what it is, whether it lives, whether it is ready."""
 
+import platform
+
 from flask import current_app
-from FlaskSimpleAuth import Blueprint
+from FlaskSimpleAuth import Blueprint, Response
 
 import auth
 import errors
 from database import db
+from metrics import counters
 from model import Live, Ready, Version
+from wire import declare
 
 system = Blueprint("system", __name__)
 
@@ -33,3 +37,13 @@ def get_ready() -> Ready:
     if found < needed:
         raise errors.Problem(503, f"schema version {needed} is needed, {found} was found", "schema_outdated")
     return {"ready": True, "schema": found}
+
+
+# GET /metrics: for Prometheus
+@system.get("/metrics", authorize="ADMIN", auth=["scraper", "token", "basic"])
+@declare(produces=("text/plain; version=0.0.4",))
+def get_metrics() -> Response:
+    """Counters of all processes of this server, in Prometheus's text format; for administrators and the scraper's own key."""
+    versions = {"version": current_app.config["VERSION"], "schema": current_app.config["SCHEMA"]}
+    text = counters.text(**versions, python=platform.python_version())
+    return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")

@@ -51,6 +51,7 @@ GET    /audit              401   401     401    401     401   403   403   200
 GET    /openapi.json       200   200     200    200     200   200   200   200
 GET    /docs               200   200     200    200     200   200   200   200
 GET    /docs/<path:file>   200   200     200    200     200   200   200   200
+GET    /metrics            401   401     401    401     401   403   403   200
 """
 ROWS = [line.split() for line in TABLE.strip().splitlines()[1:]]
 

@@ -52,7 +52,7 @@ def wait(what: str, done: Callable[[], Any], seconds: float = 20) -> Any:
     """Wait until something is so."""
     deadline = time.monotonic() + seconds
     while True:
-        with suppress(psycopg.Error, OSError):
+        with suppress(psycopg.Error, OSError, LookupError):
             if found := done():
                 return found
         if time.monotonic() > deadline:
