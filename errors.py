@@ -133,7 +133,7 @@ def _faults(message: str) -> list[dict[str, str]]:
         if (place := _PLACE.match(line)) and field:
             fault = (field + place["place"], place["why"])
         elif found := _FAULT.match(line):
-            field = found["bad"] or found["unknown"] or found["name"]
+            field = found["bad"] or found["unknown"] or found["name"] or ""
             why = found["why"] or found["what"] or "is unexpected"
             why = "is ill-typed" if _ECHO.match(why) else why
             place = _PLACE.match(why)

@@ -5,7 +5,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, ClassVar, NoReturn, Self
 
@@ -112,22 +112,23 @@ class Time(str):
 
     def __new__(cls, value: Any) -> Self:
         try:
-            if datetime.fromisoformat(value).tzinfo is None:
+            time = datetime.fromisoformat(value)
+            if time.tzinfo is None:
                 refuse("must have an offset from UTC")
-        except (TypeError, ValueError):
+            return super().__new__(cls, time.astimezone(UTC).isoformat())  # PostgreSQL takes no offset above 15:59:59
+        except (TypeError, ValueError, OverflowError):
             refuse("must be a time such as 2026-01-31T12:00:00Z")
-        return super().__new__(cls, value)
 
 
 class Login(Text):
     """A login; a colon would part it in two in Basic authentication and in tokens."""
 
     high = 64
-    pattern = "^[^:\\s\0-\x1f\x7f\U0010ffff]+$"
+    pattern = "^[^:\\s\0-\x1f\x7f-\x9f\U0010ffff]+$"
 
     def __new__(cls, value: Any) -> Self:
         self = super().__new__(cls, value)
-        if re.search(r"[:\s\x00-\x1f\x7f]", self):
+        if re.search(r"[:\s\x00-\x1f\x7f-\x9f]", self):
             refuse("must not contain blanks, colons or control characters")
         return self
 

@@ -265,7 +265,9 @@ class Contract:
         schema: Object = {"type": "object", "properties": {name: one for name, one, _ in inputs}, "additionalProperties": False}
         if required:
             schema["required"] = required
-        json_: Object = {"schema": schema}
+        voids = {name for name, (_, default) in route.parameters.items() if default is None}
+        either = {name: {"anyOf": [one, {"type": "null"}]} if name in voids else one for name, one, _ in inputs}
+        json_: Object = {"schema": schema | {"properties": either}}
         if example := self.examples.get(f"{method} {route.path}", {}).get("json"):
             json_["example"] = example
         content = {"application/json": json_}
