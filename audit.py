@@ -64,7 +64,10 @@ def init_app(app: Flask) -> None:
     @app.after_request
     def audit_end(response: Response) -> Response:
         if response.status_code == 403:
-            event("REFUSED", context()[0])
+            try:
+                event("REFUSED", context()[0])
+            except errors.Problem as problem:  # no trail, no answer that says more than that
+                return errors.from_problem(problem)
         elif request.method not in READS and not sealer._thread:
             sealer.start()
         return response

@@ -172,3 +172,17 @@ def test_a_sealer_without_a_database_tries_again_later(monkeypatch: pytest.Monke
     monkeypatch.setattr(DB, "execute", away)
     audit.Sealer(0).seal()
     assert "not sealed" in capsys.readouterr().err
+
+
+@pytest.mark.internal
+def test_a_refusal_that_cannot_be_told_is_503(client: Any, hobbes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import audit
+    import errors
+
+    def away(*_: Any) -> None:
+        raise errors.Problem(503)
+
+    monkeypatch.setattr(audit, "event", away)
+    response = client.get("/admin", 503, headers=hobbes)
+    assert response.headers["Retry-After"]
+    assert response.headers["X-Request-Id"]
