@@ -25,6 +25,7 @@ import errors
 from database import READS, db
 from session import Json
 
+MAX_NAMES = 100  # of parameters in a request; no route has a tenth of that
 TRIES = 3  # runs of a request whose transaction was undone through no fault of its own
 FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
 ETAG = re.compile(r'(W/)?"([^"]*)"')
@@ -259,6 +260,8 @@ def parameters() -> dict[str, str]:
 
 
 def _check_once(names: list[str]) -> None:
+    if len(names) > MAX_NAMES:
+        raise BadRequest(f"more than {MAX_NAMES} parameters")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise BadRequest("\n".join(f'parameter "{name}" comes more than once' for name in twice))

@@ -146,6 +146,20 @@ def test_a_json_body_is_an_object_and_well_formed(raw: Any, body: bytes) -> None
     assert response.json["error"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/x-www-form-urlencoded", b"&".join(b"n%d=1" % i for i in range(100_000))),
+        ("application/x-www-form-urlencoded", b"a&" * 100_000),
+        ("application/json", b"{" + b",".join(b'"n%d":1' % i for i in range(100_000)) + b"}"),
+    ],
+)
+def test_a_request_has_100_parameters_at_most(raw: Any, kind: str, body: bytes) -> None:
+    response = raw("POST", "/stuff", body, Content_Type=kind)
+    assert response.status_code == 400
+    assert response.json["error"] == "more than 100 parameters"
+
+
 @pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-www-form-urlencoded", ""])
 def test_an_empty_body_has_no_type(raw: Any, kind: str) -> None:
     assert raw("DELETE", "/stuff/1", b"", Content_Type=kind).status_code == 204
