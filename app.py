@@ -1,5 +1,6 @@
 """The application: configuration, each room's `init_app` in order, the routes. Imported by WSGI servers and tests alone."""
 
+import gc
 import tomllib
 from pathlib import Path
 
@@ -56,3 +57,8 @@ commands.init_app(app)
 
 for blueprint in (system, account, users, stuff, owned, compute, trail, documents):
     app.register_blueprint(blueprint)
+
+# what was loaded stays, so the collector need not look at it again; and requests leave next to nothing to it
+gc.collect()
+gc.freeze()
+gc.set_threshold(20_000, 20, 20)

@@ -273,33 +273,32 @@ def init_app(app: Flask) -> None:
     conf = app.config
     settings = dict(conf["ANODB"])
     settings["queries"] = str(Path(app.root_path, settings["queries"]))
-    db.set(
-        DB(
-            read=conf["DATABASE_READ"],
-            size=conf["DATABASE_POOL"],
-            patience=conf["DATABASE_PATIENCE"],
-            read_timeout=conf["DATABASE_READ_TIMEOUT"],
-            write_timeout=conf["DATABASE_WRITE_TIMEOUT"],
-            pooled=conf["DATABASE_POOLED"],
-            **settings,
-        )
+    pool = DB(
+        read=conf["DATABASE_READ"],
+        size=conf["DATABASE_POOL"],
+        patience=conf["DATABASE_PATIENCE"],
+        read_timeout=conf["DATABASE_READ_TIMEOUT"],
+        write_timeout=conf["DATABASE_WRITE_TIMEOUT"],
+        pooled=conf["DATABASE_POOLED"],
+        **settings,
     )
+    db.set(pool)
 
     @app.before_request
     def db_open() -> None:
-        db.open(request.method not in READS)
+        pool.open(request._get_current_object().method not in READS)
 
     @app.after_request  # runs once the answer is complete, and may still replace it: what the client hears is what was kept
     def db_end(response: Response) -> Response:
         try:
             if response.status_code < 400:
-                db.commit()
+                pool.commit()
             else:
-                db.rollback()
+                pool.rollback()
         except errors.Problem as problem:
             return errors.from_problem(problem)
         return response
 
     @app.teardown_request
     def db_release(_: BaseException | None) -> None:
-        db.release()
+        pool.release()

@@ -17,6 +17,7 @@ MAX_INT = 2**31 - 1  # PostgreSQL's INT
 # NOTE a lone surrogate is a str that UTF-8 cannot say, NUL a character that PostgreSQL cannot hold,
 # U+10FFFF, no character either, is the upper end of the lists that are sorted by a text
 _UNFIT = re.compile("[\0\ud800-\udfff\U0010ffff]")
+_KEY = re.compile("[1-9][0-9]{0,9}")
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 
 
@@ -64,7 +65,7 @@ class Key(int):
     low, high = 1, MAX_INT
 
     def __new__(cls, value: Any) -> Self:
-        if not (isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,9}", value) and int(value) <= cls.high):
+        if not (isinstance(value, str) and _KEY.fullmatch(value) and int(value) <= cls.high):
             refuse("object not found", 404)
         return super().__new__(cls, value)
 

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import g, has_request_context
@@ -13,45 +14,47 @@ from FlaskSimpleAuth import Flask, Response, request
 
 from metrics import counters
 
+TERMINAL = sys.stderr.isatty()
+ENCODER = json.JSONEncoder(default=str)  # json.dumps makes one each time
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def start() -> None:
     """Name the request: the client's own X-Request-Id if it is fit, else a new one."""
-    given = request.environ.get("HTTP_X_REQUEST_ID", "")
-    g.request_id = given if ID.fullmatch(given) else os.urandom(10).hex()
-    g.started = time.perf_counter()
+    here, given = g._get_current_object(), request._get_current_object().environ.get("HTTP_X_REQUEST_ID", "")
+    here.request_id = given if given and ID.fullmatch(given) else os.urandom(10).hex()
+    here.started = time.perf_counter()
 
 
 def end(response: Response) -> Response:
     """Tell the client the id, and the log what happened; never a password, a token or a body."""
-    response.headers["X-Request-Id"] = g.request_id
-    rule = request.url_rule.rule if request.url_rule else None
-    seconds = time.perf_counter() - g.started
-    counters.request(request.method, rule, response.status_code, seconds)
+    here, at = g._get_current_object(), request._get_current_object()
+    response.headers.add("X-Request-Id", here.request_id)
+    rule = at.url_rule.rule if at.url_rule else None
+    seconds = time.perf_counter() - here.started
+    counters.request(at.method, rule, response.status_code, seconds)
     write(
         "INFO",
         "request",
-        id=g.request_id,
-        method=request.method,
-        path=request.path,
+        id=here.request_id,
+        method=at.method,
+        path=at.path,
         route=rule,
         status=response.status_code,
         ms=round(1000 * seconds, 2),
-        login=g.user["login"] if "user" in g else None,
-        address=request.remote_addr,
+        login=here.user["login"] if "user" in here else None,
+        address=at.remote_addr,
     )
     return response
 
 
 def write(level: str, event: str, **fields: Any) -> None:
     """One line: JSON, or readable on a terminal."""
-    now = time.time()
-    if sys.stderr.isatty():  # pragma: no cover
+    if TERMINAL:  # pragma: no cover
         line = f"{level} {event} " + " ".join(f"{k}={v}" for k, v in fields.items() if v is not None)
     else:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
-        line = json.dumps({"time": stamp, "level": level, "event": event, **fields}, default=str)
+        stamp = datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+        line = ENCODER.encode({"time": stamp, "level": level, "event": event, **fields})
     sys.stderr.write(line + "\n")
 
 

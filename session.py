@@ -98,8 +98,8 @@ class Session:
     def alive(self) -> bool:
         """Whether the connection is fit for a request; costs one system call, no round trip."""
         try:
-            while self.poll.poll(0):  # readable while idle: a farewell, or a notice
-                self.pg.consume_input()
+            self.pg.consume_input()  # what came while idle: a notice, or a farewell
+            self.pg.consume_input()  # and then the end. poll() would hand the interpreter to another thread
         except psycopg.Error:
             return False
         return self.idle()

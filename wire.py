@@ -15,13 +15,15 @@ from urllib.parse import unquote_to_bytes, urlencode
 
 import flask
 import FlaskSimpleAuth as fsa  # noqa: N813
-from flask import request
 from flask.json.provider import JSONProvider
+from FlaskSimpleAuth import request
 from werkzeug.exceptions import BadRequest, NotAcceptable, UnsupportedMediaType
 from werkzeug.http import http_date
 from werkzeug.routing import BaseConverter
+from werkzeug.utils import cached_property
 
 import errors
+import lean
 from database import READS, db
 from session import Json
 
@@ -108,7 +110,7 @@ class IfMatch(str):
 
 def if_match(_: str) -> IfMatch | None:
     """Read If-Match (RFC 9110 13.1.1): None when absent or `*`; weak and foreign tags match nothing."""
-    header = request.headers.get("If-Match")
+    header = request.environ.get("HTTP_IF_MATCH")
     if header is None:
         if flask.current_app.config["REQUIRE_IF_MATCH"]:
             fsa.err(errors.CODES[428][1], 428)
@@ -121,7 +123,7 @@ def if_match(_: str) -> IfMatch | None:
 
 def counts(name: str) -> bool:
     """Whether the client prefers to know how many there are (`Prefer: count=exact`, RFC 7240)."""
-    return "count=exact" in request.headers.get("Prefer", "").replace(" ", "")
+    return "count=exact" in request.environ.get("HTTP_PREFER", "").replace(" ", "")
 
 
 class Count:
@@ -134,21 +136,24 @@ class Count:
     }
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, Json):
+        return json.loads(value)
+    if isinstance(value, Decimal):
+        return str(value)
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+_ENCODER = json.JSONEncoder(default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 class Provider(JSONProvider):
     """JSON as RFC 8259 has it: no NaN, no duplicate members; decimals keep every digit, times are RFC 3339."""
 
-    @staticmethod
-    def default(value: Any) -> Any:
-        if isinstance(value, Json):
-            return json.loads(value)
-        if isinstance(value, Decimal):
-            return str(value)
-        if hasattr(value, "isoformat"):
-            return value.isoformat()
-        raise TypeError(f"no JSON for {type(value).__name__}")
-
-    def dumps(self, obj: Any, **kwargs: Any) -> str:
-        return json.dumps(obj, default=self.default, ensure_ascii=False, allow_nan=False, separators=(",", ":"), **kwargs)
+    def dumps(self, obj: Any, **_: Any) -> str:
+        return _ENCODER.encode(obj)
 
     def loads(self, s: str | bytes, **_: Any) -> Any:
         return json.loads(s, object_pairs_hook=_members, parse_constant=_no_constant)
@@ -165,14 +170,10 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-class Request(flask.Request):
+class Request(lean.Request):
     """Flask's request, whose empty body is no parameters rather than malformed JSON."""
 
-    @property
-    def has_body(self) -> bool:
-        return self.content_length not in (None, 0) or "HTTP_TRANSFER_ENCODING" in self.environ
-
-    @property
+    @cached_property
     def is_json(self) -> bool:
         return self.has_body and super().is_json
 
@@ -180,7 +181,7 @@ class Request(flask.Request):
         raise BadRequest("the request body is not valid JSON")
 
 
-class Flask(fsa.Flask):  # type: ignore[misc]
+class Flask(lean.Flask):
     """FlaskSimpleAuth's Flask, with our way of asking again and of answering."""
 
     request_class = Request
@@ -216,13 +217,13 @@ class Flask(fsa.Flask):  # type: ignore[misc]
             body: Any = value["items"] or b"[]"
             cursor, total = value["next"], value["total"]
         elif value is None or status == 204:
-            return flask.Response(b"", status)
+            return lean.Response(b"", status)
         else:
             if isinstance(value, dict) and "etag" in value:
                 value = dict(value)
                 etag = str(value.pop("etag"))
             body = value if isinstance(value, Json) else self.json.dumps(value).encode()
-        response = flask.Response(body + b"\n", status, mimetype="application/json")
+        response = lean.Response(body + b"\n", status, content_type="application/json")
         if cursor:
             after = base64.urlsafe_b64encode(cursor).rstrip(b"=").decode()
             query = urlencode({**parameters(), "after": after})
@@ -231,14 +232,15 @@ class Flask(fsa.Flask):  # type: ignore[misc]
             shown = len(json.loads(body))
             response.headers["Content-Range"] = f"items {f'0-{shown - 1}' if shown else '*'}/{total}"
             response.headers["Preference-Applied"] = "count=exact"
-        if status == 200 and request.method in READS:
-            self._validate(response, etag or hashlib.blake2b(body, digest_size=8).hexdigest())
+        asked = request._get_current_object()
+        if status == 200 and asked.method in READS:
+            self._validate(asked, response, etag or hashlib.blake2b(body, digest_size=8).hexdigest())
         return response
 
-    def _validate(self, response: flask.Response, etag: str) -> None:
+    def _validate(self, asked: flask.Request, response: flask.Response, etag: str) -> None:
         """Give the answer its ETag, and nothing but that when the client has it already (RFC 9110 13.1.2)."""
-        response.headers["ETag"] = f'"{etag}"'
-        known = request.environ.get("HTTP_IF_NONE_MATCH")
+        response.headers.add("ETag", f'"{etag}"')
+        known = asked.environ.get("HTTP_IF_NONE_MATCH")
         if known and (known.strip() == "*" or any(tag == etag for _, tag in ETAG.findall(known))):
             response.status_code = 304
             response.set_data(b"")
@@ -269,23 +271,25 @@ def _check_once(names: list[str]) -> None:
 
 def check() -> None:
     """Before anything else: may this request be understood, and its answer?"""
-    environ, names = request.environ, []
+    asked = request._get_current_object()
+    environ, names = asked.environ, []
     accept = environ.get("HTTP_ACCEPT", "*/*")
-    if accept != "*/*" and not any(request.accept_mimetypes[kind] for kind in _offers()):
+    if accept != "*/*" and not any(asked.accept_mimetypes[kind] for kind in _offers()):
         raise NotAcceptable
     if query := environ.get("QUERY_STRING"):
         _check_utf8(query.encode("latin1"))
-        names += [name for name, values in request.args.lists() for _ in values]
-    if cast(Request, request).has_body:
-        if request.is_json:
+        names += [name for name, values in asked.args.lists() for _ in values]
+    if asked.has_body:
+        if asked.is_json:
             names += _json_names()
-        elif request.mimetype in FORMS:
-            if request.mimetype != "multipart/form-data":
-                _check_utf8(request.get_data(parse_form_data=False))
-            names += [name for name, values in request.form.lists() for _ in values]
+        elif asked.mimetype in FORMS:
+            if asked.mimetype != "multipart/form-data":
+                _check_utf8(asked.get_data(parse_form_data=False))
+            names += [name for name, values in asked.form.lists() for _ in values]
         else:
             raise UnsupportedMediaType
-    _check_once(names)
+    if len(names) > 1:
+        _check_once(names)
 
 
 def _offers() -> tuple[str, ...]:
@@ -313,17 +317,17 @@ def _check_utf8(raw: bytes) -> None:
 def finish(response: flask.Response) -> flask.Response:
     """The headers of every answer."""
     headers = response.headers
-    headers["X-Content-Type-Options"] = "nosniff"
+    headers.add("X-Content-Type-Options", "nosniff")
     if response.status_code == 401:  # FlaskSimpleAuth has named its own schemes
         headers.setdefault("WWW-Authenticate", f'Basic realm="{flask.current_app.config["FSA_REALM"]}"')
-    if "Cache-Control" not in headers:
-        open_ = response.status_code in (200, 304) and "Authorization" not in request.headers
-        headers["Cache-Control"] = "no-cache" if open_ and "ETag" in headers else "no-store"
-    says = declared()
-    if "deprecated" in says:
-        headers["Deprecation"] = f"@{int(says['deprecated'].timestamp())}"
-    if "sunset" in says:
-        headers["Sunset"] = http_date(says["sunset"])
+    if not headers.getlist("Cache-Control"):  # `in` raises and catches an exception
+        open_ = response.status_code in (200, 304) and "HTTP_AUTHORIZATION" not in request._get_current_object().environ
+        headers.add("Cache-Control", "no-cache" if open_ and "ETag" in headers else "no-store")
+    if says := declared():
+        if "deprecated" in says:
+            headers["Deprecation"] = f"@{int(says['deprecated'].timestamp())}"
+        if "sunset" in says:
+            headers["Sunset"] = http_date(says["sunset"])
     return response
 
 

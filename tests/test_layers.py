@@ -18,6 +18,7 @@ ROOMS = [
     "metrics",
     "session",
     "database",
+    "lean",
     "wire",
     "idempotency",
     "openapi",

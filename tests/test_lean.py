@@ -1,0 +1,113 @@
+"""The leaner stand-ins: what they leave out is missed by nobody."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+pytestmark = pytest.mark.internal
+
+
+@pytest.fixture
+def app() -> Any:
+    """An application of our class with nothing in it."""
+    import errors
+    import lean
+
+    app = lean.Flask("lean", FSA_ALLOW_DEPRECATION=True, FSA_AUTH=["none"])
+    errors.init_app(app)
+    return app
+
+
+def test_hooks_run_in_flask_s_order(app: Any) -> None:
+    from FlaskSimpleAuth import Blueprint
+
+    ran: list[str] = []
+
+    def note(what: str) -> Callable[..., Any]:
+        def hook(*given: Any) -> Any:
+            ran.append(what)
+            return given[0] if given else None
+
+        return hook
+
+    part = Blueprint("part", "part")
+    part.get("/here", authorize="OPEN")(lambda: {"here": True})
+    for where, owner in (("app", app), ("part", part)):
+        owner.before_request(note(f"before {where} 1"))
+        owner.before_request(note(f"before {where} 2"))
+        owner.after_request(note(f"after {where} 1"))
+        owner.after_request(note(f"after {where} 2"))
+        owner.teardown_request(note(f"teardown {where}"))
+    app.register_blueprint(part)
+    assert app.test_client().get("/here").json == {"here": True}
+    assert ran == [
+        "before app 1", "before app 2", "before part 1", "before part 2",
+        "after part 2", "after part 1", "after app 2", "after app 1",
+        "teardown part", "teardown app",
+    ]  # fmt: skip
+
+
+def test_a_hook_that_answers_ends_the_request(app: Any) -> None:
+    app.get("/here", authorize="OPEN")(lambda: {"here": True})
+    app.before_request(lambda: ({"stop": True}, 403))
+    response = app.test_client().get("/here")
+    assert (response.status_code, response.json) == (403, {"stop": True})
+
+
+def test_a_path_is_matched_again_as_it_was_the_first_time(app: Any) -> None:
+    from flask import request
+
+    got: list[dict[str, Any]] = []
+
+    def get(name: str) -> Any:
+        got.append(dict(request.view_args or {}))
+        cast(Any, request.view_args)["name"] = "spoilt"
+        return {"name": name}
+
+    app.get("/thing/<name>", authorize="OPEN")(get)
+    app.get("/slash/", authorize="OPEN")(lambda: {"slash": True})
+    client = app.test_client()
+    for _ in range(3):
+        assert client.get("/thing/a").json == {"name": "a"}
+        assert client.get("/thing/b%20c").json == {"name": "b c"}
+        assert client.post("/thing/a").status_code == 405
+        assert client.get("/nothing").status_code == 404
+        assert client.get("/slash?x=1").headers["Location"].endswith("/slash/?x=1")
+        assert client.options("/thing/a").allow.as_set() == {"get", "head", "options"}
+    assert got == [{"name": "a"}, {"name": "b c"}] * 3
+
+
+def test_what_is_known_of_paths_stays_small(app: Any) -> None:
+    app.get("/thing/<name>", authorize="OPEN")(lambda name: {"name": name})
+    client = app.test_client()
+    for number in range(1100):
+        assert client.get(f"/thing/{number}").json == {"name": str(number)}
+    assert len(app.known) <= 1000
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 304, 404])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_answer_leaves_as_flask_would_send_it(status: int, method: str) -> None:
+    import flask
+
+    import lean
+
+    sent = []
+    for kind in (flask.Response, lean.Response):
+        response: Any = kind(b"text", status, {"Location": "/x", "X-Text": "\xe9"}, content_type="application/json")
+        body = response({"REQUEST_METHOD": method}, lambda *head: sent.append(head))
+        sent.append(b"".join(body))
+    assert sent[:2] == sent[2:]
+
+
+def test_what_is_to_be_done_when_an_answer_is_sent_is_done() -> None:
+    import lean
+
+    closed: list[bool] = []
+    response = lean.Response(b"text")
+    response.call_on_close(lambda: closed.append(True))
+    body: Any = response({"REQUEST_METHOD": "GET"}, lambda *_: None)
+    assert (b"".join(body), closed) == (b"text", [])
+    body.close()
+    assert closed == [True]
