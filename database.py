@@ -65,7 +65,7 @@ ROLLBACK = Statement.make("_rollback", "ROLLBACK")
 CONTEXT = Statement.make(
     "_context",
     "SELECT set_config('stuff.login', :login, TRUE), set_config('stuff.request', :request, TRUE),"
-    " set_config('stuff.address', :address, TRUE)",
+    " set_config('stuff.address', :address, TRUE), set_config('application_name', left('stuff ' || :request, 63), TRUE)",
 )
 TIMEOUT = Statement.make("_timeout", "SELECT set_config('statement_timeout', :timeout, TRUE)")
 
@@ -79,6 +79,8 @@ class DB(anodb.DB):  # type: ignore[misc]
     :param read_timeout: seconds a statement that reads may take.
     :param write_timeout: the same for one that writes.
     :param pooled: whether a transaction pooler (pgbouncer) stands between.
+    :param slow: seconds above which a query is logged, None: never.
+    :param plans: whether its plan is logged as well.
     :param anodb: AnoDB's own arguments.
     """
 
@@ -90,12 +92,15 @@ class DB(anodb.DB):  # type: ignore[misc]
         read_timeout: float = 5.0,
         write_timeout: float = 10.0,
         pooled: bool = False,
+        slow: float | None = None,
+        plans: bool = False,
         **anodb: Any,
     ) -> None:
         super().__init__(**anodb)
         self._pooled, self._timeouts = pooled, {"on": read_timeout, "off": write_timeout}
         for query in self._available_queries:
             getattr(self, query).sql.doc = getattr(self, query).__doc__ or ""
+        self._slow, self._plans, self._planned = slow, plans, dict[str, float]()
         self._local = threading.local()
         self.context: Callable[[], tuple[str, str, str]] = lambda: ("", "", "")
         self._times = {query: counters.at("stuff_query_seconds", query=query) for query in self._available_queries}
@@ -133,7 +138,7 @@ class DB(anodb.DB):  # type: ignore[misc]
 
     def open(self, writes: bool) -> None:
         """Begin the work of a request: which side its queries go to."""
-        self._local.writes, self._local.held = writes, {}
+        self._local.writes, self._local.held, self._local.ran = writes, {}, []
 
     def _held(self, pool: Pool) -> Session:
         held: dict[Pool, Session] = self._local.__dict__.setdefault("held", {})
@@ -148,7 +153,39 @@ class DB(anodb.DB):  # type: ignore[misc]
         try:
             return _fn(self, *args, **kwargs)
         finally:
-            counters.observe(self._times[_query], time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            counters.observe(self._times[_query], seconds)
+            self.ran().append((_query, began, seconds))
+            if self._slow is not None and seconds > self._slow:
+                self._tell_slow(_query, seconds, kwargs)
+
+    def ran(self) -> list[tuple[str, float, float]]:
+        """The queries of the request so far: name, when it began (in the seconds of `time.perf_counter()`), duration."""
+        done: list[tuple[str, float, float]] = self._local.__dict__.setdefault("ran", [])
+        return done
+
+    def _tell_slow(self, query: str, seconds: float, named: dict[str, Any]) -> None:
+        """Log a query that took long, and, where configured, how it is executed, at most once a minute for each query."""
+        backends = [session.pg.backend_pid for session in self._local.held.values()]
+        log.warning("slow query %s: %.0f ms, backends %s", query, 1000 * seconds, backends)
+        if self._plans and time.monotonic() - self._planned.get(query, -60.0) >= 60:
+            self._planned[query] = time.monotonic()
+            try:
+                log.warning("plan of %s:\n%s", query, self.plan(query, named))
+            except (errors.Problem, psycopg.Error) as error:
+                log.warning("no plan of %s: %r", query, error)
+
+    def plan(self, query: str, named: dict[str, Any]) -> str:
+        """How a query is executed for some values, without executing it."""
+        statement = getattr(self, query).sql
+        explain = Statement(f"EXPLAIN {statement}")
+        explain.name, explain.parameters, explain.doc = b"_explain", statement.parameters, "REPLANNED"
+        session = self._take(self.fresh)
+        try:
+            rows = session.load(session.run(explain, explain.values(named)))
+        finally:
+            self.fresh.give(session)
+        return "\n".join(row["QUERY PLAN"] for row in rows)
 
     def execute(self, statement: Statement, named: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
         """Run a statement on the session that suits it: number of rows touched, and the rows."""
@@ -218,7 +255,9 @@ class DB(anodb.DB):  # type: ignore[misc]
     def _end(self, how: Statement) -> None:
         session = self._local.__dict__.get("held", {}).get(self.writer)
         if session is not None and not session.idle():
+            began = time.perf_counter()
             result = session.run(how, [])
+            self.ran().append((how.lower(), began, time.perf_counter() - began))
             if how is COMMIT and result.command_status != b"COMMIT":
                 raise psycopg.errors.InFailedSqlTransaction("COMMIT was answered by ROLLBACK")
             if how is COMMIT and not session.replicated:
@@ -252,6 +291,7 @@ class DB(anodb.DB):  # type: ignore[misc]
 
     def release(self, broken: Session | None = None) -> None:
         """Give the request's sessions back to their pools."""
+        self._local.ran = []
         held = self._local.__dict__.get("held", {})
         while held:
             pool, session = held.popitem()
@@ -280,6 +320,8 @@ def init_app(app: Flask) -> None:
         read_timeout=conf["DATABASE_READ_TIMEOUT"],
         write_timeout=conf["DATABASE_WRITE_TIMEOUT"],
         pooled=conf["DATABASE_POOLED"],
+        slow=conf.get("DATABASE_SLOW"),
+        plans=conf.get("DATABASE_SLOW_PLAN", False),
         **settings,
     )
     db.set(pool)

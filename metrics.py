@@ -93,7 +93,7 @@ class Counters:
             yield
 
     def _files(self) -> list[Path]:
-        return sorted(path for path in self.folder.iterdir() if path.name != "lock")
+        return sorted(self.folder.glob("*-*"))
 
     def _at(self, name: str) -> int:
         """Where the numbers of a series are, a new one's after the others; beyond the last record all share it."""

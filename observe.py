@@ -1,17 +1,24 @@
-"""How a request is seen: its id, one log line, and the version and state of the server. Imported by app."""
+"""How a request is seen: its id, its trace, one log line, and more where it is slow or somebody asks. Imported by app."""
 
+import cProfile
+import io
 import json
 import logging
 import os
+import pstats
 import re
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import g, has_request_context
+from flask import current_app, g, has_request_context
 from FlaskSimpleAuth import Flask, Response, request
 
+import alarms
+import tracing
+from database import db
 from metrics import counters
 
 TERMINAL = sys.stderr.isatty()
@@ -21,21 +28,43 @@ ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 def start() -> None:
     """Name the request: the client's own X-Request-Id if it is fit, else a new one."""
-    here, given = g._get_current_object(), request._get_current_object().environ.get("HTTP_X_REQUEST_ID", "")
+    here, environ = g._get_current_object(), request._get_current_object().environ
+    given = environ.get("HTTP_X_REQUEST_ID")
     here.request_id = given if given and ID.fullmatch(given) else os.urandom(10).hex()
     here.started = time.perf_counter()
+    app = current_app._get_current_object()
+    exporter = app.extensions["exporter"]
+    here.trace = tracing.read(environ.get("HTTP_TRACEPARENT")) or (exporter.begin() if exporter else None)
+    if app.config["PROFILING"] and "HTTP_X_PROFILE" in environ and _profiling.acquire(blocking=False):
+        here.profile = cProfile.Profile()
+        here.profile.enable()
 
 
 def end(response: Response) -> Response:
     """Tell the client the id, and the log what happened; never a password, a token or a body."""
-    here, at = g._get_current_object(), request._get_current_object()
+    here, at, app = g._get_current_object(), request._get_current_object(), current_app._get_current_object()
     response.headers.add("X-Request-Id", here.request_id)
     rule = at.url_rule.rule if at.url_rule else None
     seconds = time.perf_counter() - here.started
     counters.request(at.method, rule, response.status_code, seconds)
+    conf, more = app.config, {}
+    if conf["SERVER_TIMING"]:
+        response.headers["Server-Timing"] = ", ".join(
+            f"{name};dur={1000 * lasted:.2f}" for name, _, lasted in [*db.ran(), ("total", 0, seconds)]
+        )
+    if here.trace:
+        more["trace"] = here.trace.trace
+        response.headers["traceresponse"] = here.trace.header()
+        if here.trace.sampled and (exporter := app.extensions["exporter"]):
+            about = {"http.request.method": at.method, "http.route": rule, "url.path": at.path}
+            about |= {"http.response.status_code": response.status_code, "stuff.request_id": here.request_id}
+            exporter.add(here.trace, f"{at.method} {rule or ''}".strip(), here.started, list(db.ran()), **about)
+    slow = conf["SLOW_REQUEST"] is not None and seconds > conf["SLOW_REQUEST"]
+    if slow:
+        more["queries"] = [[name, round(1000 * lasted, 2)] for name, _, lasted in db.ran()]
     write(
-        "INFO",
-        "request",
+        "WARNING" if slow else "INFO",
+        "slow request" if slow else "request",
         id=here.request_id,
         method=at.method,
         path=at.path,
@@ -44,8 +73,23 @@ def end(response: Response) -> Response:
         ms=round(1000 * seconds, 2),
         login=here.user["login"] if "user" in here else None,
         address=at.remote_addr,
+        **more,
     )
     return response
+
+
+_profiling = threading.Lock()  # Python can profile one thread at a time
+
+
+def profiled(_: BaseException | None) -> None:
+    """End the profile of a request, and log it if it was an administrator who asked for it."""
+    if "profile" in g:
+        g.profile.disable()
+        _profiling.release()
+        if "user" in g and g.user["isadmin"]:
+            text = io.StringIO()
+            pstats.Stats(g.profile, stream=text).sort_stats("cumulative").print_stats(40)
+            write("INFO", "profile", id=g.request_id, profile=text.getvalue())
 
 
 def write(level: str, event: str, **fields: Any) -> None:
@@ -62,25 +106,63 @@ class Handler(logging.Handler):
     """Python's logging in the same lines, with the id of the request at hand."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        known = g.get("request_id") if has_request_context() else None
-        stack = logging.Formatter().formatException(record.exc_info) if record.exc_info else None
-        write(record.levelname, record.name, id=known, message=record.getMessage(), stack=stack)
+        write(record.levelname, record.name, **_told(record))
+
+
+class Formatter(logging.Formatter):
+    """The same for mail and syslog."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(f"{name}: {value}" for name, value in _told(record).items() if value)
+
+
+def _told(record: logging.LogRecord) -> dict[str, Any]:
+    known = g.get("request_id") if has_request_context() else None
+    stack = logging.Formatter().formatException(record.exc_info) if record.exc_info else None
+    return {"id": known, "message": record.getMessage(), "stack": stack}
 
 
 # FlaskSimpleAuth warns of what we mean: the word `authorize`, open routes, schemes of our own, no cache, a plain 404
-MEANT = ("deprecated use of 'auth", "no authenticate on ", "overriding authentication", "Cache ", "none object permission")
+MEANT = (
+    "internal error on ",
+    "deprecated use of 'auth",
+    "no authenticate on ",
+    "overriding authentication",
+    "Cache ",
+    "none object permission",
+)
+
+
+def ours(record: logging.LogRecord) -> bool:
+    """Whether it is worth a mail: what FlaskSimpleAuth says of a bug, in ever other words, errors.py says as well."""
+    return record.name != "fsa"
 
 
 def init_app(app: Flask) -> None:
     """Number and log the requests; registered first, so that the line tells what the client was told."""
-    folder = app.config.setdefault("METRICS_FOLDER", None)
+    conf = app.config
+    for name in ("METRICS_FOLDER", "SLOW_REQUEST", "TRACES", "MAIL", "SYSLOG"):
+        conf.setdefault(name, None)
+    for name in ("SERVER_TIMING", "PROFILING"):
+        conf.setdefault(name, False)
+    folder = conf["METRICS_FOLDER"]
     counters.open(folder)
     os.register_at_fork(after_in_child=lambda: counters.open(folder))
     root = logging.getLogger()
     root.handlers = [Handler()]
+    if conf["MAIL"]:
+        root.addHandler(alarms.Mail(conf["MAIL"], counters.folder / "told", lambda why: write("WARNING", "mail", message=why)))
+    if conf["SYSLOG"]:
+        root.addHandler(alarms.syslog(conf["SYSLOG"]))
+    for handler in root.handlers[1:]:
+        handler.setFormatter(Formatter())
+        handler.addFilter(ours)
+    versions = {"service.name": app.name, "service.version": conf["VERSION"]}
+    app.extensions["exporter"] = conf["TRACES"] and tracing.Exporter(conf["TRACES"], conf.get("TRACES_RATIO", 1.0), versions)
     root.setLevel(app.config["LOG_LEVEL"])
     logging.getLogger("fsa").addFilter(lambda record: not str(record.msg).startswith(MEANT))
     for name in ("anodb", "aiosql", "fsa"):
         logging.getLogger(name).setLevel(logging.WARNING)
     app.before_request_funcs[None].insert(0, start)  # before FlaskSimpleAuth's own, which may refuse
     app.after_request(end)
+    app.teardown_request(profiled)
