@@ -179,6 +179,10 @@ check.pooler: venv/.run ## through pgbouncer in transaction pooling: every resul
 check.monitoring: venv/.run ## alert rules, and each graph of the dashboard, by a real Prometheus (needs prometheus)
 	@venv/bin/python tests/ops/monitoring.py
 
+.PHONY: soak
+soak: venv/.run ## MINUTES (60) of low load in which workers, connections and the database are killed in turn
+	@venv/bin/python tests/ops/soak.py $(or $(MINUTES),60)
+
 .PHONY: clean
 clean: stop ## remove what was made, except the database
 	@rm -rf venv .coverage* .mypy_cache .pytest_cache .ruff_cache $(APP_LOG)
