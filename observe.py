@@ -13,8 +13,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import current_app, g, has_request_context
-from FlaskSimpleAuth import Flask, Response, request
+from flask import g, has_request_context
+from FlaskSimpleAuth import Flask, Response, current_app, request
 
 import alarms
 import tracing
