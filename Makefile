@@ -143,29 +143,53 @@ test: test.internal ## the same as test.internal
 test.internal: venv/.dev ## test in-process
 	@$(TEST) FLASK_TESTER_APP=app:app $(WITH_DB) -d stuff_test venv/bin/pytest $(PYTEST)
 
+# a server for the target at hand, on the tests' database and a free port
+define serve
+export APP_DB=stuff_test APP_PID=.local/test.pid APP_LOG=.local/test.log KEEP_DB=1
+mkdir -p .local
+export HOST=127.0.0.1 PORT
+# below the range from which the system takes ports for clients: none may come in between
+PORT=$$(venv/bin/python - <<-EOF
+	import random, socket
+	print(next(p for p in random.sample(range(20000, 32000), 99) if socket.socket().connect_ex(("127.0.0.1", p))))
+EOF
+)
+trap ./stop.sh EXIT  # whatever happens; a trap does not change the exit status
+./start.sh
+endef
+
 .PHONY: test.external
 test.external: venv/.dev ## the same tests, over HTTP, against a server started on a free port
-	@export $(TEST) APP_DB=stuff_test APP_PID=.local/test.pid APP_LOG=.local/test.log KEEP_DB=1
-	mkdir -p .local
-	export HOST=127.0.0.1 PORT
-	# below the range from which the system takes ports for clients: none may come in between
-	PORT=$$(venv/bin/python - <<-EOF
-		import random, socket
-		print(next(p for p in random.sample(range(20000, 32000), 99) if socket.socket().connect_ex(("127.0.0.1", p))))
-	EOF
-	)
-	trap ./stop.sh EXIT  # whatever happens; a trap does not change the exit status
-	./start.sh
+	@export $(TEST)
+	$(serve)
 	FLASK_TESTER_APP=http://$$HOST:$$PORT $(WITH_DB) -d stuff_test venv/bin/pytest $(PYTEST)
 
 .PHONY: coverage
 coverage: PYTEST += --cov
 coverage: test.internal ## test in-process, every line and branch
 
+# the same, for clients that try bad passwords by the thousand
+FUZZ = APP_CONFIG=$$PWD/tests/fuzz.conf BCRYPT_COST=4
+
+.PHONY: check.api
+check.api: venv/.dev ## try every operation of the OpenAPI document, with all checks of schemathesis: some 2,000 requests
+	@export $(FUZZ)
+	venv/bin/python embedded.py reset -d stuff_test >/dev/null
+	$(serve)
+	(cd tests/fuzz; PYTHONPATH=. ../../venv/bin/schemathesis run http://$$HOST:$$PORT/openapi.json --auth calvin:hobbes \
+	  --checks all --max-examples 20 --warnings off --no-color $(SCHEMATHESIS))
+
+.PHONY: fuzz
+fuzz: venv/.dev ## send 100,000 malformed requests over raw sockets (FUZZING="--number 1000 --seed 7": others)
+	@export $(FUZZ)
+	venv/bin/python embedded.py reset -d stuff_test >/dev/null
+	$(serve)
+	$(WITH_DB) -d stuff_test venv/bin/python tests/fuzz/raw.py $$PORT $$APP_LOG $$APP_PID $(FUZZING)
+
 .PHONY: check
 check: venv/.dev ## all that must pass, as continuous integration runs it
 	@venv/bin/python embedded.py status || trap 'venv/bin/python embedded.py stop' EXIT
-	$(MAKE) --no-print-directory lint types coverage test.external
+	$(MAKE) --no-print-directory lint types coverage test.external check.api
 
 .PHONY: check.failover
 check.failover: venv/.run ## three PostgreSQL nodes, the primary killed under load: no acknowledged write is lost

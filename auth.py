@@ -196,6 +196,8 @@ class Auth:
         login, password = given.get("login"), given.get("pword")
         if not isinstance(login, str) or not isinstance(password, str):
             raise ErrorResponse("missing login and pword", 401)
+        if re.search("[\ud800-\udfff]", login + password):
+            raise ErrorResponse("malformed login or pword", 401)
         return _known(self.passwords.check(login, password))
 
 

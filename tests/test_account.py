@@ -1,5 +1,6 @@
 """What a user may rely on: registering, logging in and out, passwords, tokens; and what a guesser runs into."""
 
+import json
 import re
 import threading
 from typing import Any
@@ -325,3 +326,9 @@ def test_addresses_are_told_apart_by_what_their_holder_cannot_change() -> None:
     for given, counted in (("192.0.2.7", "192.0.2.7"), ("2001:db8::1", "2001:db8::/64"), ("2001:db8::ffff", "2001:db8::/64")):
         with app.test_request_context(environ_base={"REMOTE_ADDR": given}):
             assert auth._address() == counted
+
+
+@pytest.mark.parametrize("field", ["login", "pword"])
+def test_a_login_that_no_text_can_be_is_refused(raw: Any, field: str) -> None:
+    body = json.dumps({"login": "calvin", "pword": "hobbes"} | {field: "\ud800"}).encode()
+    assert raw("POST", "/login", body, Content_Type="application/json").status_code == 401
