@@ -307,7 +307,7 @@ class Contract:
         links = {}
         for other, method in self.operations():
             key = other.variables[-1] if other.variables else None
-            if other.path == f"{route.path}/{{{key}}}" and key in getattr(kind, "model_fields", ()):
+            if other.path == f"{route.path}/{{{key}}}" and key in getattr(kind, "__annotations__", ()):
                 parameters = {key: f"$response.body#/{key}"} | {name: f"$request.path.{name}" for name in route.variables}
                 name = self._operation(other, method, {})["operationId"]
                 links[name] = {"operationId": name, "parameters": parameters}

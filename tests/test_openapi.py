@@ -74,6 +74,12 @@ def test_every_operation_says_what_it_does_takes_and_gives(document: Any) -> Non
         assert (method == "post") <= ("422" in operation["responses"]) or where == "post /login", where
 
 
+def test_a_creation_links_to_what_may_be_done_with_the_new_resource(document: Any) -> None:
+    links = document["paths"]["/owned/{uid}"]["post"]["responses"]["201"]["links"]
+    assert links.keys() == {f"{method}_owned_uid_oid" for method in ("get", "put", "patch", "delete")}
+    assert links["get_owned_uid_oid"]["parameters"] == {"oid": "$response.body#/oid", "uid": "$request.path.uid"}
+
+
 def test_an_operation_has_the_bounds_of_its_types(document: Any) -> None:
     parameters = {one["name"]: one["schema"] for one in document["paths"]["/stuff"]["get"]["parameters"]}
     assert parameters["limit"] | {"description": ""} == {
@@ -205,6 +211,10 @@ def small() -> Any:
         """Send a file."""
         return wire.created({"before": wire.given(), "size": len(file.read())}, "/files/1")  # type: ignore[no-any-return]
 
+    @app.post("/pings", authorize="OPEN")
+    def post_pings() -> None:
+        """Do nothing."""
+
     @app.get("/mine", authorize="AUTH", auth=["basic"])
     def get_mine(plain="x"):  # type: ignore[no-untyped-def]
         """Read what is mine."""
@@ -248,6 +258,7 @@ def test_rules_and_schemes_become_security(small: Any) -> None:
     assert document["paths"]["/old/{sid}"]["get"]["security"] == []
     assert document["paths"]["/mine"]["get"]["security"] == [{"basic": []}]
     assert document["paths"]["/his"]["get"]["security"] == [{"bearer": []}]
+    assert "requestBody" not in document["paths"]["/pings"]["post"]
     assert {"401", "403", "429"} <= document["paths"]["/his"]["get"]["responses"].keys()
     assert "| /his | GET | AUTH self | uid | 200 400 401 403 | text |" in openapi.table(small.extensions["contract"])
 
