@@ -27,7 +27,8 @@ app = wire.Flask("stuff", root_path=str(Path(__file__).parent), static_folder=No
 
 app.config.update(
     VERSION=tomllib.loads(Path(app.root_path, "pyproject.toml").read_text())["project"]["version"],
-    SCHEMA=1,  # the version of the schema that the queries need
+    # the version of the schema that the queries need
+    SCHEMA=max(int(path.name[:3]) for path in Path(app.root_path, "migrations").glob("[0-9]*.sql")),
     # the mission's words are `authorize` and `auth`, which FlaskSimpleAuth now calls `authz` and `authn`
     FSA_ALLOW_DEPRECATION=True,
     FSA_REALM="stuff",

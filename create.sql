@@ -1,13 +1,13 @@
 -- The whole schema as of today, readable, with its reasons. migrations/ leads there step by step; a test holds both equal.
 -- By hand: psql -1 -v ON_ERROR_STOP=1 -f create.sql
 
--- which schema this is; the server states the version that it needs (see /ready)
+-- which schema this is, by the migrations that it stands for (migrations/record writes them at the end); /ready compares
 CREATE TABLE Schema_Version(
   version INT PRIMARY KEY,
-  name TEXT NOT NULL,
+  name TEXT COLLATE "C" NOT NULL,
+  checksum TEXT COLLATE "C" NOT NULL,  -- sha256 of the file but its last line feed
   applied TIMESTAMPTZ NOT NULL DEFAULT now()
 );
-INSERT INTO Schema_Version(version, name) VALUES (1, 'initial');
 
 -- each change of a row makes a new version of it: the ETag of the resource (unlike xmin it survives dump and restore)
 CREATE FUNCTION next_version() RETURNS TRIGGER LANGUAGE plpgsql AS $$
@@ -177,3 +177,7 @@ CREATE TABLE Answer(
   made TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 CREATE INDEX answer_made ON Answer(made);
+
+-- migrations
+INSERT INTO Schema_Version(version, name, checksum) VALUES
+  (1, 'initial', '674d5b62a89515aef6d278ad593978dfaeba0778cbbf9bec173ddc025a88c710');

@@ -151,11 +151,16 @@ def stop() -> None:
         time.sleep(0.05)
 
 
-def configured() -> str | None:
-    """ANODB["conn"], read as the application does."""
+def settings() -> flask.Config:
+    """The configuration, read as the application does."""
     config = flask.Config(ROOT)
     config.from_pyfile(os.environ.get("APP_CONFIG", "app.conf"))
-    conn: str | None = config.get("ANODB", {}).get("conn")
+    return config
+
+
+def configured() -> str | None:
+    """Its ANODB["conn"]."""
+    conn: str | None = settings().get("ANODB", {}).get("conn")
     try:
         parts = conninfo_to_dict(conn or "")
     except psycopg.ProgrammingError:
@@ -216,7 +221,14 @@ def connect(conninfo: str, env: dict[str, str], create: bool) -> psycopg.Connect
 
 
 def load(link: psycopg.Connection, env: dict[str, str], reset: bool) -> None:
-    """Fill the database if it has none of our tables, or anew; psql does all or, at the first error, nothing."""
+    """Fill the database if it has none of our tables, or anew, else bring its schema up to date; at the first error, stop.
+
+    Of an instance that is deployed (LOCAL is false), nothing is touched: deploy/ does that.
+    """
+    if not settings().get("LOCAL", True):
+        if reset:
+            die("the configuration says that this is no local instance (LOCAL): its data stay")
+        return
     with link:  # its transaction keeps other starters out while psql, a session of its own, loads
         link.execute("SELECT pg_advisory_xact_lock(hashtext('stuff'))")
         loaded = link.execute("SELECT WHERE to_regclass('stuff') IS NOT NULL").rowcount
@@ -224,6 +236,8 @@ def load(link: psycopg.Connection, env: dict[str, str], reset: bool) -> None:
             scripts = [f"-f{name}.sql" for name in ["drop"] * loaded + ["create", "data"]]
             if subprocess.run(["psql", "-qX1", "-v", "ON_ERROR_STOP=1", *scripts], cwd=ROOT, env=env).returncode:
                 die(f"loading failed, nothing is changed: {place(env)}")
+        elif subprocess.run([ROOT / "migrations" / "migrate"], env=env, stdout=sys.stderr).returncode:
+            die(f"a migration failed: {place(env)}")
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ def test_live_and_ready(client: Any) -> None:
 
 
 def test_an_outdated_schema_is_not_ready(client: Any, sql: Any) -> None:
-    rows = sql("DELETE FROM Schema_Version RETURNING version, name, applied")
-    sql("INSERT INTO Schema_Version(version, name) VALUES (0, 'ancient')")
+    rows = sql("DELETE FROM Schema_Version RETURNING version, name, checksum, applied")
+    sql("INSERT INTO Schema_Version(version, name, checksum) VALUES (0, 'ancient', '')")
     try:
         response = client.get("/ready", 503)
         assert response.json["code"] == "schema_outdated"
@@ -31,7 +31,7 @@ def test_an_outdated_schema_is_not_ready(client: Any, sql: Any) -> None:
     finally:
         sql("DELETE FROM Schema_Version")
         for row in rows:
-            sql("INSERT INTO Schema_Version(version, name, applied) VALUES (%s, %s, %s)", *row)
+            sql("INSERT INTO Schema_Version VALUES (%s, %s, %s, %s)", *row)
 
 
 # every answer

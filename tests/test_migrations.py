@@ -1,0 +1,180 @@
+"""The way from one schema to the next: migrations/, its runner, and create.sql, which is where they lead."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+pytestmark = pytest.mark.internal  # of files and a database of its own schemas: no server takes part
+
+HERE = Path(__file__).parent.parent
+STEPS = sorted((HERE / "migrations").glob("[0-9]*.sql"))
+LAST = int(STEPS[-1].name[:3])
+
+
+class Place:
+    """An empty schema of the test's database, and a copy of the migrations that a test may add to."""
+
+    def __init__(self, sql: Any, name: str, folder: Path) -> None:
+        self.sql, self.name, self.folder = sql, name, folder
+        self.env = os.environ | {"PGOPTIONS": f"-c search_path={name}", "LOCK_TIMEOUT": "200ms"}
+        shutil.copytree(HERE / "migrations", folder)
+
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        command = [str(self.folder / "migrate"), *args]
+        return subprocess.Popen(command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def migrate(self, *args: str) -> tuple[int, list[str], str]:
+        """Exit status, the migrations named, and what went wrong."""
+        run = self.start(*args)
+        out, err = run.communicate()
+        return run.returncode, out.splitlines(), err
+
+    def add(self, text: str, name: str = "more") -> str:
+        version = len(list(self.folder.glob("[0-9]*.sql"))) + 1
+        file = self.folder / f"{version:03d}-{name}.sql"
+        file.write_text(text + "\n")
+        return file.name
+
+    def psql(self, *args: str) -> None:
+        subprocess.run(["psql", "-qX1", "-v", "ON_ERROR_STOP=1", *args], env=self.env, cwd=HERE, check=True)
+
+    def versions(self) -> Any:
+        return self.sql(f"SELECT version, name, checksum FROM {self.name}.Schema_Version ORDER BY 1")
+
+    def dump(self) -> str:
+        """The schema as text, whatever its name."""
+        command = ["pg_dump", "--schema-only", "--no-owner", "--no-acl", f"--schema={self.name}"]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return re.sub(r"^(--|\\|$).*\n", "", text, flags=re.MULTILINE).replace(self.name, "here")
+
+
+@pytest.fixture
+def place(sql: Any, tmp_path: Path) -> Iterator[Place]:
+    sql("CREATE SCHEMA steps")
+    yield Place(sql, "steps", tmp_path / "migrations")
+    sql("SET client_min_messages = error")
+    sql("DROP SCHEMA steps CASCADE")
+
+
+@pytest.fixture
+def migrated(place: Place) -> Place:
+    assert place.migrate()[0] == 0
+    return place
+
+
+def test_create_is_the_sum_of_the_migrations(place: Place) -> None:
+    place.psql("-f", "create.sql")
+    created = place.dump(), place.versions()
+    place.sql("DROP SCHEMA steps CASCADE")
+    place.sql("CREATE SCHEMA steps")
+    assert place.migrate() == (0, [step.name for step in STEPS], "")
+    assert (place.dump(), place.versions()) == created
+    assert place.migrate() == (0, [], "")
+
+
+def test_migrations_are_numbered_from_one_without_a_gap() -> None:
+    assert [int(step.name[:3]) for step in STEPS] == list(range(1, LAST + 1))
+
+
+def test_pending_ones_are_named_and_nothing_is_done(place: Place) -> None:
+    assert place.migrate("--pending") == (0, [step.name for step in STEPS], "")
+    assert place.sql("SELECT FROM pg_class WHERE relnamespace = 'steps'::regnamespace") == []
+
+
+def test_a_dry_run_does_it_all_and_undoes_it(migrated: Place) -> None:
+    before, new = migrated.dump(), migrated.add("CREATE TABLE More(x INT);")
+    assert migrated.migrate("--dry-run") == (0, [new], "")
+    assert migrated.dump() == before
+    migrated.add("CREATE TABLE Again(x INT) WITH (nonsense = 1);", "bad")
+    status, _, why = migrated.migrate("--dry-run")
+    assert status != 0
+    assert f"{LAST + 2:03d}-bad.sql" in why
+    assert migrated.dump() == before
+
+
+def test_a_migration_that_fails_is_undone_and_those_before_it_stay(migrated: Place) -> None:
+    migrated.add("CREATE TABLE Fine(x INT);", "fine")
+    migrated.add("CREATE TABLE Half(x INT);\nSELECT 1 / 0;", "half")
+    status, _, why = migrated.migrate()
+    assert status != 0
+    assert "division by zero" in why
+    assert [row[0] for row in migrated.versions()] == list(range(1, LAST + 2))
+    assert migrated.sql("SELECT to_regclass('steps.fine') IS NULL, to_regclass('steps.half') IS NULL") == [(False, True)]
+
+
+def test_a_migration_that_changed_after_it_was_applied_is_refused(migrated: Place) -> None:
+    (migrated.folder / STEPS[-1].name).write_text("SELECT 1;\n")
+    new = migrated.add("CREATE TABLE More(x INT);")
+    status, named, why = migrated.migrate()
+    assert (status != 0, named) == (True, [])
+    assert "is not what was applied" in why
+    assert new not in why
+
+
+@pytest.mark.parametrize("text", ["COMMIT;", "begin ;", "  Rollback;", "START TRANSACTION;", "COMMIT WORK;"])
+def test_a_migration_that_ends_its_transaction_is_refused(migrated: Place, text: str) -> None:
+    migrated.add(f"CREATE TABLE More(x INT);\n{text}")
+    for mode in ([], ["--dry-run"]):
+        status, _, why = migrated.migrate(*mode)
+        assert status != 0
+        assert "neither begins nor ends" in why
+    assert migrated.sql("SELECT to_regclass('steps.more')") == [(None,)]
+
+
+def test_a_lock_that_is_not_had_is_not_waited_for_long(migrated: Place) -> None:
+    migrated.add("ALTER TABLE Stuff ADD COLUMN more TEXT;")
+    with psycopg.connect() as other:
+        other.execute("LOCK TABLE steps.Stuff IN ACCESS SHARE MODE")
+        for mode in ([], ["--dry-run"]):
+            status, _, why = migrated.migrate(*mode)
+            assert status != 0
+            assert "lock timeout" in why
+    assert migrated.versions()[-1][0] == LAST
+    assert migrated.migrate()[0] == 0
+
+
+def test_of_two_at_once_one_does_it(place: Place) -> None:
+    place.env["LOCK_TIMEOUT"] = "10s"
+    new = place.add("CREATE TABLE More(x INT);\nSELECT FROM pg_sleep(0.2);")
+    runs = [place.start(), place.start()]
+    results = [(run.communicate(), run.returncode) for run in runs]
+    assert [status for _, status in results] == [0, 0], results
+    assert sorted("".join(out for (out, _), _ in results).splitlines()) == [step.name for step in STEPS] + [new]
+
+
+def test_make_run_migrates_a_local_instance_and_no_other(place: Place, monkeypatch: Any, tmp_path: Path) -> None:
+    import embedded
+
+    def load(local: bool, reset: bool = False) -> None:
+        config.write_text(f"LOCAL = {local}\n")
+        with psycopg.connect(options=place.env["PGOPTIONS"]) as link:
+            embedded.load(link, place.env, reset)
+
+    config = tmp_path / "some.conf"
+    monkeypatch.setenv("APP_CONFIG", str(config))
+    monkeypatch.setattr(embedded, "ROOT", tmp_path)
+    place.psql("-f", "create.sql", "-c", "INSERT INTO Stuff(stuff) VALUES ('kept')")
+    new = place.add("CREATE TABLE More(x INT);")
+    state = "SELECT to_regclass('steps.more')::TEXT, stuff FROM steps.Stuff"
+    load(local=False)
+    assert place.sql(state) == [(None, "kept")]
+    with pytest.raises(SystemExit, match="no local instance"):
+        load(local=False, reset=True)
+    load(local=True)
+    assert place.sql(state) == [("steps.more", "kept")]
+    (place.folder / new).write_text("CREATE TABLE Changed(x INT);\n")
+    with pytest.raises(SystemExit, match="a migration failed"):
+        load(local=True)
+
+
+def test_an_unknown_option_shows_the_help(place: Place) -> None:
+    status, lines, _ = place.migrate("--help")
+    assert status == 2
+    assert lines[0].startswith("Bring a database to the schema")
