@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -20,6 +21,7 @@ from FlaskTester import ft_authenticator, ft_client  # noqa: F401
 
 HERE = Path(__file__).parent.parent
 EXTERNAL = os.environ["FLASK_TESTER_APP"].startswith("http")
+MOUNT = urlsplit(os.environ["FLASK_TESTER_APP"]).path if EXTERNAL else ""  # where a web server has put the API
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -124,6 +126,12 @@ def basic(login: str, password: str) -> dict[str, str]:
 def bearer(token: str) -> dict[str, str]:
     """The header of a token."""
     return {"Authorization": f"Bearer {token}"}
+
+
+def below(url: str) -> str:
+    """The path of a Location or a Link, as the client takes it: below where the API is mounted."""
+    assert url.startswith(f"{MOUNT}/")
+    return url.removeprefix(MOUNT)
 
 
 @pytest.fixture
