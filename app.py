@@ -1,8 +1,11 @@
 """The application: configuration, each room's `init_app` in order, the routes. Imported by WSGI servers and tests alone."""
 
 import gc
+import os
 import tomllib
 from pathlib import Path
+
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 import audit
 import auth
@@ -26,7 +29,8 @@ from routes.users import users
 app = wire.Flask("stuff", root_path=str(Path(__file__).parent), static_folder=None)
 
 app.config.update(
-    VERSION=tomllib.loads(Path(app.root_path, "pyproject.toml").read_text())["project"]["version"],
+    VERSION=tomllib.loads(Path(app.root_path, "pyproject.toml").read_text())["project"]["version"]
+    + os.environ.get("APP_BUILD", ""),  # which release of it, where deploy/wsgi.py says so
     # the version of the schema that the queries need
     SCHEMA=max(int(path.name[:3]) for path in Path(app.root_path, "migrations").glob("[0-9]*.sql")),
     # the mission's words are `authorize` and `auth`, which FlaskSimpleAuth now calls `authz` and `authn`
@@ -41,8 +45,11 @@ app.config.update(
     LOGIN_LIMITS={"pair": 5, "address": 50, "login": 100},
     AUDIT_SEAL=5.0,
     CORS_ORIGINS=[],
+    PROXIES=0,
 )
 app.config.from_envvar("APP_CONFIG")
+# the client's address and scheme, as so many proxies of ours say, and nothing more: others are not to be believed
+app.wsgi_app = ProxyFix(app.wsgi_app, x_for=app.config["PROXIES"], x_proto=app.config["PROXIES"])
 
 openapi.init_app(app)
 # hooks after a request run backwards: the first registered has the last word
