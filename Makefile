@@ -119,6 +119,51 @@ viewer: ## fetch the viewer of /docs, in version VIEWER, checked against docs/vi
 	echo "swagger-ui-dist $(VIEWER) sha512 $$hash" >"$$OLDPWD/docs/viewer/VERSION"
 
 ##
+## deployment: ENV names a file of deploy/environments, see docs/deploy.md
+##
+
+export ENV ?= staging
+
+.PHONY: deploy
+deploy: ## send this commit to the servers of ENV (staging), without a lost request
+	@deploy/deploy install
+
+.PHONY: rollback
+rollback: ## go back to the release before
+	@deploy/deploy rollback
+
+.PHONY: status
+status: ## what runs in ENV
+	@deploy/deploy status
+
+.PHONY: deploy.log
+deploy.log: ## what was done in ENV, and what its server said last
+	@deploy/deploy log
+
+.PHONY: deploy.restart
+deploy.restart: ## replace the server's processes, after a change of its environment file
+	@deploy/deploy restart
+
+.PHONY: deploy.admin
+deploy.admin: ## make LOGIN an administrator; the password is asked, or read from the standard input
+	@deploy/deploy admin $(LOGIN)
+
+.PHONY: db.dump
+db.dump: ## dump the database of ENV, there
+	@deploy/deploy dump
+
+.PHONY: db.restore
+db.restore: ## replace the database of ENV by the dump FILE, there (asks; CONFIRM=yes does not)
+	@answer=$(CONFIRM)
+	[ "$$answer" ] || read -rp "All data of $(ENV) will be replaced by $(FILE). Type yes to go on: " answer
+	[ "$$answer" = yes ] || { echo "nothing done"; exit 1; }
+	deploy/deploy restore $(FILE)
+
+.PHONY: deploy.check
+deploy.check: venv/.dev ## prove deployment on this machine (Debian, root): a few minutes, cleans up after itself
+	@deploy/check
+
+##
 ## the checks
 ##
 
