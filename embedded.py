@@ -237,7 +237,7 @@ def load(link: psycopg.Connection, env: dict[str, str], reset: bool) -> None:
             if subprocess.run(["psql", "-qX1", "-v", "ON_ERROR_STOP=1", *scripts], cwd=ROOT, env=env).returncode:
                 die(f"loading failed, nothing is changed: {place(env)}")
         elif subprocess.run([ROOT / "migrations" / "migrate"], env=env, stdout=sys.stderr).returncode:
-            die(f"a migration failed: {place(env)}")
+            die(f"a migration failed: {place(env)}; `embedded.py reset` starts anew, without the data")
 
 
 def main() -> None:
