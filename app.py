@@ -48,8 +48,8 @@ app.config.update(
     PROXIES=0,
 )
 app.config.from_envvar("APP_CONFIG")
-# the client's address and scheme, as so many proxies of ours say, and nothing more: others are not to be believed
-app.wsgi_app = ProxyFix(app.wsgi_app, x_for=app.config["PROXIES"], x_proto=app.config["PROXIES"])
+if hops := app.config["PROXIES"]:  # the client's address and scheme as so many proxies of ours say: others are not believed
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)
 
 openapi.init_app(app)
 # hooks after a request run backwards: the first registered has the last word
