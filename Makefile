@@ -252,6 +252,17 @@ check.monitoring: venv/.run ## alert rules, and each graph of the dashboard, by 
 soak: venv/.run ## MINUTES (60) of low load in which workers, connections and the database are killed in turn
 	@venv/bin/python tests/ops/soak.py $(or $(MINUTES),60)
 
+##
+## the figures
+##
+
+.PHONY: bench
+bench: venv/.run ## measure throughput and growth, draw docs/performance-*.svg (some 10 minutes, SECONDS=2 each, MOST=1000000 rows)
+	@venv/bin/python embedded.py status || trap 'venv/bin/python embedded.py stop' EXIT
+	export APP_CONFIG=app.conf
+	$(WITH_DB) -d stuff_bench venv/bin/python bench/serve.py --seconds $(or $(SECONDS),2)
+	$(WITH_DB) -d stuff_bench venv/bin/python bench/growth.py --most $(or $(MOST),1000000)
+
 .PHONY: clean
 clean: stop ## remove what was made, except the database
 	@rm -rf venv .coverage* .mypy_cache .pytest_cache .ruff_cache $(APP_LOG)

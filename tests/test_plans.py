@@ -1,0 +1,56 @@
+"""How statements find their rows: by an index wherever one should serve, however large the tables become."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent.parent
+QUERIES = re.findall(r"^-- name: (\w+)", (HERE / "queries.sql").read_text(), re.MULTILINE)
+# what reads a table from one end to the other, and why
+WHOLE = {
+    "get_now": "schema versions are a handful",
+    "count_stuff": "a count is that of all that match, on request alone",
+    "count_users": "the same",
+    "count_owned": "the same",
+    "count_audit": "the same",
+    "get_broken_seal": "the whole trail is checked, by command",
+}
+
+
+@pytest.fixture
+def plan(sql: Any) -> Any:
+    """The plan of a query for any values, had tables outgrown what is better read whole."""
+
+    def explain(statement: Any) -> str:
+        sql(f"PREPARE one AS {statement}")
+        try:
+            values = ", ".join(["NULL"] * len(statement.parameters))
+            rows = sql("EXPLAIN (COSTS OFF) EXECUTE one" + (f"({values})" if values else ""))
+        finally:
+            sql("DEALLOCATE one")
+        return "\n".join(line for (line,) in rows)
+
+    sql("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off")
+    yield explain
+    sql("RESET plan_cache_mode; RESET enable_seqscan; RESET enable_bitmapscan")
+
+
+@pytest.mark.internal
+@pytest.mark.parametrize("name", QUERIES)
+def test_rows_are_found_by_an_index(plan: Any, name: str) -> None:
+    import app  # noqa: F401
+    from database import db
+
+    found = plan(getattr(db, name).sql)
+    whole = "Seq Scan" in found or any("Index Cond" not in scan for scan in re.findall(r"Index (?:Only )?Scan.*\n?.*", found))
+    assert whole == (name in WHOLE), found
+
+
+@pytest.mark.parametrize("file", sorted((HERE / "bench" / "plans").glob("*.txt")), ids=lambda file: file.stem)
+def test_a_million_rows_are_not_read_for_one_page(file: Path) -> None:
+    plan = file.read_text()
+    # what may stand anywhere in a text is looked for everywhere, for as long as DATABASE_READ_TIMEOUT allows
+    assert "Seq Scan" not in plan or file.stem == "filter-in-the-middle"
+    assert (file.stem != "filter-by-prefix") or re.search(r"stuff_stuff_key.*\n +Index Cond: \(\(stuff >= 'thing", plan)

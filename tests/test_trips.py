@@ -1,0 +1,90 @@
+"""What a request costs in the database: its round trips and statements, off the wire; docs/performance.md has the table."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.internal
+HERE = Path(__file__).parent.parent
+OPEN = "_begin _context "
+# method, path, who, parameters, and the statements of each round trip
+COSTS: list[tuple[str, str, str, dict[str, str], list[str]]] = [
+    ("GET", "/live", "nobody", {}, []),
+    ("GET", "/ready", "nobody", {}, ["get_now"]),
+    ("GET", "/stuff/1", "nobody", {}, ["get_stuff_sid"]),
+    ("GET", "/stuff", "nobody", {}, ["list_stuff"]),
+    ("GET", "/stuff", "nobody", {"filter": "C%"}, ["search_stuff"]),
+    ("POST", "/stuff", "nobody", {"stuff": "Clock"}, [OPEN + "add_stuff", "_commit"]),
+    ("PUT", "/stuff/1", "nobody", {"stuff": "Clock"}, [OPEN + "upd_stuff_sid", "_commit"]),
+    ("DELETE", "/stuff/2", "nobody", {}, [OPEN + "del_stuff_sid", "_commit"]),
+    ("GET", "/whoami", "token", {}, ["get_auth"]),
+    ("GET", "/users", "token", {}, ["get_auth", "list_users"]),
+    ("GET", "/owned/1", "token", {}, ["get_auth", "list_owned_uid"]),
+    ("POST", "/owned/1", "token", {"object": "Kite"}, ["get_auth", OPEN + "add_owned_uid", "_commit"]),
+]
+
+
+@pytest.fixture
+def trips(tmp_path: Path) -> Callable[[Callable[[], Any]], list[str]]:
+    """Do something, and tell the statements of each round trip that it took."""
+
+    from database import db
+
+    def names(pool: Any, file: Path) -> Callable[[], list[str]]:
+        session, out = pool.take(), file.open("w")
+        session.pg.trace(out.fileno())
+        session.pg.set_trace_flags(1)  # no times: PQTRACE_SUPPRESS_TIMESTAMPS
+        pool.give(session)
+
+        def read() -> list[str]:
+            session.pg.untrace()
+            out.close()
+            sent = re.split(r"^B.*\n(?!B)", file.read_text(), flags=re.MULTILINE)  # until the server has had its say
+            return [" ".join(_names(part)) for part in sent if part]
+
+        return read
+
+    def run(act: Callable[[], Any]) -> list[str]:
+        ends = [names(pool, tmp_path / str(number)) for number, pool in enumerate((db.fresh, db.writer))]
+        act()
+        return [trip for end in ends for trip in end()]
+
+    return run
+
+
+def _names(part: str) -> list[str]:
+    """The statements of what was sent: prepared ones by name, the others by their text."""
+    from database import db
+
+    names = re.findall(r'^F\t\d+\tBind\t "" "(\w+)"', part, re.MULTILINE)
+    return names + [name for name in db._available_queries if f'Parse\t "" "{getattr(db, name).sql}"' in part]
+
+
+@pytest.fixture
+def token(client: Any, calvin: dict[str, str]) -> dict[str, str]:
+    """The headers of calvin with a token."""
+    return {"Authorization": "Bearer " + client.get("/login", 200, headers=calvin).json}
+
+
+@pytest.mark.parametrize(("method", "path", "who", "data", "cost"), COSTS)
+def test_a_request_costs_these_round_trips(
+    client: Any, sql: Any, fresh_data: str, trips: Any, token: dict[str, str],
+    method: str, path: str, who: str, data: dict[str, str], cost: list[str],
+) -> None:  # fmt: skip
+    def act() -> None:
+        client.request(method, path, data=data, headers=token if who == "token" else {})
+
+    act()  # the first time, statements are prepared
+    sql(fresh_data)
+    assert trips(act) == cost
+
+
+def test_the_costs_are_documented() -> None:
+    page = (HERE / "docs" / "performance.md").read_text()
+    for method, path, _, data, cost in COSTS:
+        asked = f"{method} {path}" + "".join(f"?{name}={value}" for name, value in data.items() if method == "GET")
+        steps = " · ".join(step.replace("_begin _context", "BEGIN").replace("_commit", "COMMIT") for step in cost)
+        assert f"| {asked} | {len(cost)} | {steps or 'none'} |" in page
