@@ -260,8 +260,8 @@ soak: venv/.run ## MINUTES (60) of low load in which workers, connections and th
 bench: venv/.run ## measure throughput and growth, draw docs/performance-*.svg (some 10 minutes, SECONDS=2 each, MOST=1000000 rows)
 	@venv/bin/python embedded.py status || trap 'venv/bin/python embedded.py stop' EXIT
 	export APP_CONFIG=app.conf
-	$(WITH_DB) -d stuff_bench venv/bin/python bench/serve.py --seconds $(or $(SECONDS),2)
-	$(WITH_DB) -d stuff_bench venv/bin/python bench/growth.py --most $(or $(MOST),1000000)
+	$(WITH_DB) -d stuff_load venv/bin/python bench/serve.py --seconds $(or $(SECONDS),2)
+	$(WITH_DB) -d stuff_growth venv/bin/python bench/growth.py --most $(or $(MOST),1000000)
 
 .PHONY: clean
 clean: stop ## remove what was made, except the database
