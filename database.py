@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import update_wrapper
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import aiosql
 import anodb
 import psycopg
 from aiosql.adapters.pyformat import PyFormatAdapter
+from aiosql.types import SQLOperationType
 from FlaskSimpleAuth import Flask, Reference, Response, request
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq.abc import PGresult
@@ -35,27 +37,21 @@ READS = {"GET", "HEAD", "OPTIONS"}
 
 
 class Adapter(PyFormatAdapter):
-    """How aiosql runs its kinds of queries on a DB: all of them are complete when they return."""
+    """How aiosql prepares the text of a query for a DB, which runs it."""
 
     def process_sql(self, query_name: str, op_type: Any, sql: str) -> str:
         return Statement.make(query_name, sql)
 
-    def select(self, conn: "DB", query_name: str, sql: Any, parameters: Any, record_class: Any = None) -> Any:
-        return conn.execute(sql, parameters)[1]
-
-    def select_one(self, conn: "DB", query_name: str, sql: Any, parameters: Any, record_class: Any = None) -> Any:
-        rows = conn.execute(sql, parameters)[1]
-        return rows[0] if rows else None
-
-    def select_value(self, conn: "DB", query_name: str, sql: Any, parameters: Any) -> Any:
-        rows = conn.execute(sql, parameters)[1]
-        return next(iter(rows[0].values())) if rows else None
-
-    def insert_update_delete(self, conn: "DB", query_name: str, sql: Any, parameters: Any) -> int:
-        return conn.execute(sql, parameters)[0]
-
 
 aiosql.register_adapter("psycopg", Adapter)
+
+# what becomes of the number of rows touched, and the rows, for each of aiosql's kinds of queries
+SHAPES: dict[SQLOperationType, Callable[[int, list[dict[str, Any]]], Any]] = {
+    SQLOperationType.SELECT: lambda _, rows: rows,
+    SQLOperationType.SELECT_ONE: lambda _, rows: rows[0] if rows else None,
+    SQLOperationType.SELECT_VALUE: lambda _, rows: next(iter(rows[0].values())) if rows else None,
+    SQLOperationType.INSERT_UPDATE_DELETE: lambda touched, _: touched,
+}
 
 BEGIN = Statement.make("_begin", "BEGIN")
 BEGIN_READ = Statement.make("_begin_read", "BEGIN READ ONLY")
@@ -99,11 +95,10 @@ class DB(anodb.DB):  # type: ignore[misc]
         super().__init__(**anodb)
         self._pooled, self._timeouts = pooled, {"on": read_timeout, "off": write_timeout}
         for query in self._available_queries:
-            getattr(self, query).sql.doc = getattr(self, query).__doc__ or ""
+            setattr(self, query, self._runner(query))
         self._slow, self._plans, self._planned = slow, plans, dict[str, float]()
         self._local = threading.local()
         self.context: Callable[[], tuple[str, str, str]] = lambda: ("", "", "")
-        self._times = {query: counters.at("stuff_query_seconds", query=query) for query in self._available_queries}
         self.writer = Pool(self._maker(None, "off", patience), size, patience, "write")
         self.fresh = Pool(self._maker(None, "on", patience), size, patience, "read")
         self.reader = Pool(self._maker(read, "on", patience), size, patience, "replica") if read else self.fresh
@@ -146,18 +141,24 @@ class DB(anodb.DB):  # type: ignore[misc]
             held[pool] = self._take(pool)
         return held[pool]
 
-    def _call_fn(self, _query: str, _fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Run a named query; AnoDB calls this for each of them."""
-        self._count[_query] += 1
-        began = time.perf_counter()
-        try:
-            return _fn(self, *args, **kwargs)
-        finally:
-            seconds = time.perf_counter() - began
-            counters.observe(self._times[_query], seconds)
-            self.ran().append((_query, began, seconds))
-            if self._slow is not None and seconds > self._slow:
-                self._tell_slow(_query, seconds, kwargs)
+    def _runner(self, query: str) -> Callable[..., Any]:
+        """What `db.query(name=value...)` calls: the statement that AnoDB loaded, run by us, complete when it returns."""
+        loaded = getattr(self, query)
+        statement, shape, took = loaded.sql, SHAPES[loaded.operation], counters.at("stuff_query_seconds", query=query)
+        statement.doc = loaded.__doc__ or ""
+
+        def run(**named: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return shape(*self.execute(statement, named))
+            finally:
+                seconds = time.perf_counter() - began
+                counters.observe(took, seconds)
+                self.ran().append((query, began, seconds))
+                if self._slow is not None and seconds > self._slow:
+                    self._tell_slow(query, seconds, named)
+
+        return update_wrapper(run, loaded)
 
     def ran(self) -> list[tuple[str, float, float]]:
         """The queries of the request so far: name, when it began (in the seconds of `time.perf_counter()`), duration."""
