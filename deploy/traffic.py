@@ -1,6 +1,6 @@
 """Read and write through an API until the standard input ends; then tell, as JSON, what was sent, lost and seen.
 
-Usage: load.py URL; REQUESTS_CA_BUNDLE names the authority of its certificate. Names begin with LOAD; every write that was
+Usage: traffic.py URL; REQUESTS_CA_BUNDLE names the authority of its certificate. Names begin with LOAD; every write that was
 answered 201 and not deleted again is counted in `kept`, for the caller to compare with the table.
 """
 
