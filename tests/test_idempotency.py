@@ -62,6 +62,22 @@ def test_keys_of_two_routes_have_nothing_to_do_with_each_other(client: Any, sql:
     assert rows(sql) == 4
 
 
+def test_keys_of_two_users_have_nothing_to_do_with_each_other(client: Any, hobbes: Any, susie: Any, sql: Any) -> None:
+    for uid, user in ((2, hobbes), (3, susie)):
+        answer = client.post(f"/owned/{uid}", 201, json={"object": "Tuna"}, headers=user | KEY)
+        assert "Idempotency-Replayed" not in answer.headers
+    assert client.post("/owned/2", 201, json={"object": "Tuna"}, headers=hobbes | KEY).headers["Idempotency-Replayed"] == "true"
+    client.post("/owned/2", 403, json={"object": "Tuna"}, headers=susie | KEY)
+    assert sql("SELECT count(*) FROM Owned WHERE object = 'Tuna'") == [(2,)]
+
+
+def test_a_token_is_never_stored(client: Any, sql: Any) -> None:
+    for _ in range(2):
+        answer = client.post("/login", 201, json={"login": "calvin", "pword": "hobbes"}, headers=KEY)
+        assert "Idempotency-Replayed" not in answer.headers
+    assert sql("SELECT count(*) FROM Answer") == [(0,)]
+
+
 def test_without_a_key_nothing_is_stored(client: Any, sql: Any) -> None:
     client.post("/stuff", 201, json={"stuff": "Lamp"})
     client.put("/stuff/1", 204, json={"stuff": "Stool"}, headers=KEY)
