@@ -8,7 +8,7 @@ SHOP = "https://shop.example"
 
 
 def granted(response: Any) -> set[str]:
-    return {name for name in dict(response.headers) if name.startswith("Access-Control-")}
+    return {name.title() for name in dict(response.headers) if name.lower().startswith("access-control-")}
 
 
 @pytest.mark.parametrize(("path", "status"), [("/stuff", 200), ("/stuff/99", 404), ("/nope", 404), ("/stuff?limit=0", 400)])
