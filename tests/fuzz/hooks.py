@@ -1,5 +1,7 @@
 """What schemathesis cannot know: texts that only a human or the server can make, and whose objects are whose. Loaded by it."""
 
+import re
+import uuid
 from typing import Any
 
 import schemathesis
@@ -18,3 +20,11 @@ def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) ->
     if path_parameters and path.startswith("/users/") and path_parameters.get("uid") == 1:
         path_parameters["uid"] = 3
     return path_parameters
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    """A good key is a new one: an answer that is given again may tell of what was removed meanwhile."""
+    key = (case.headers or {}).get("Idempotency-Key")
+    if isinstance(key, str) and re.fullmatch(r"[ -~]{1,64}", key.strip()):
+        case.headers["Idempotency-Key"] = key.strip()[:27] + "-" + str(uuid.uuid4())
