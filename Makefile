@@ -248,6 +248,10 @@ check.pooler: venv/.run ## through pgbouncer in transaction pooling: every resul
 check.monitoring: venv/.run ## alert rules, and each graph of the dashboard, by a real Prometheus (needs prometheus)
 	@venv/bin/python tests/ops/monitoring.py
 
+.PHONY: check.overload
+check.overload: venv/.run ## too many clients, half-sent requests, a search made to be slow: others are answered
+	@venv/bin/python tests/ops/overload.py
+
 .PHONY: soak
 soak: venv/.run ## MINUTES (60) of low load in which workers, connections and the database are killed in turn
 	@venv/bin/python tests/ops/soak.py $(or $(MINUTES),60)

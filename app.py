@@ -9,6 +9,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 import audit
 import auth
+import bodies
 import commands
 import cors
 import database
@@ -54,6 +55,7 @@ if hops := app.config["PROXIES"]:  # the client's address and scheme as so many 
 openapi.init_app(app)
 # hooks after a request run backwards: the first registered has the last word
 errors.init_app(app)
+bodies.init_app(app)
 observe.init_app(app)
 cors.init_app(app)
 wire.init_app(app)

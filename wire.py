@@ -269,10 +269,12 @@ def _check_once(names: list[str]) -> None:
         raise BadRequest("\n".join(f'parameter "{name}" comes more than once' for name in twice))
 
 
-def check() -> None:
+def check() -> flask.Response | None:
     """Before anything else: may this request be understood, and its answer?"""
     asked = request._get_current_object()
     environ, names = asked.environ, []
+    if missing := environ.get("stuff.body"):  # see bodies.py
+        return errors.answer(None, missing)
     accept = environ.get("HTTP_ACCEPT", "*/*")
     if accept != "*/*" and not any(asked.accept_mimetypes[kind] for kind in _offers()):
         raise NotAcceptable
@@ -290,6 +292,7 @@ def check() -> None:
             raise UnsupportedMediaType
     if len(names) > 1:
         _check_once(names)
+    return None
 
 
 def _offers() -> tuple[str, ...]:

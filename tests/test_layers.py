@@ -29,6 +29,7 @@ ROOMS = [
     "audit",
     "auth",
     "commands",
+    "bodies",
     "routes",
     "app",
 ]
