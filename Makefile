@@ -252,6 +252,10 @@ check.monitoring: venv/.run ## alert rules, and each graph of the dashboard, by 
 check.overload: venv/.run ## too many clients, half-sent requests, a search made to be slow: others are answered
 	@venv/bin/python tests/ops/overload.py
 
+.PHONY: check.restore
+check.restore: venv/.run ## back up, delete all, restore to the moment before
+	@venv/bin/python tests/ops/restore.py
+
 .PHONY: soak
 soak: venv/.run ## MINUTES (60) of low load in which workers, connections and the database are killed in turn
 	@venv/bin/python tests/ops/soak.py $(or $(MINUTES),60)

@@ -72,7 +72,8 @@ class Node:
             self.run |= {"user": folder.stat().st_uid, "group": folder.stat().st_gid, "extra_groups": []}
 
     def command(self, program: str, *arguments: Any) -> None:
-        subprocess.run([self.programs / program, *map(str, arguments)], check=True, **self.run)
+        path = self.programs / program
+        subprocess.run([path if path.exists() else program, *map(str, arguments)], check=True, **self.run)
 
     def configure(self, text: str) -> None:
         with (self.folder / "postgresql.auto.conf").open("a") as file:
@@ -295,6 +296,15 @@ def ask(link: http.client.HTTPConnection, method: str, text: str) -> Answer:
         code = repr(error)
         link.close()
     return Answer(method, text, began, time.monotonic(), status, retry, code)
+
+
+def ask_once(port: int, method: str, text: str) -> Answer:
+    """The same by a client that does no more."""
+    link = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        return ask(link, method, text)
+    finally:
+        link.close()
 
 
 def summary(answers: list[Answer]) -> str:
