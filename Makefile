@@ -256,6 +256,10 @@ check.overload: venv/.run ## too many clients, half-sent requests, a search made
 check.restore: venv/.run ## back up, delete all, restore to the moment before
 	@venv/bin/python tests/ops/restore.py
 
+.PHONY: check.rolling
+check.rolling: venv/.run ## two servers behind HAProxy restarted in turn under load: no request is lost (needs haproxy)
+	@venv/bin/python tests/ops/rolling.py
+
 .PHONY: soak
 soak: venv/.run ## MINUTES (60) of low load in which workers, connections and the database are killed in turn
 	@venv/bin/python tests/ops/soak.py $(or $(MINUTES),60)

@@ -210,6 +210,15 @@ def workplace() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+SERVERS: dict[int, dict[str, str]] = {}  # the environment of each server, by port
+
+
+def restart(port: int) -> None:
+    """Stop a server, start it again."""
+    for script in ("stop.sh", "start.sh"):
+        subprocess.run([ROOT / script], check=True, env=SERVERS[port], stdout=subprocess.DEVNULL)
+
+
 @contextmanager
 def serving(folder: Path, url: str, workers: int = 2, threads: int = 4, **settings: Any) -> Iterator[int]:
     """The server, by start.sh, on a database; its port. The settings replace those of app.conf."""
@@ -220,6 +229,7 @@ def serving(folder: Path, url: str, workers: int = 2, threads: int = 4, **settin
     environ |= {"DATABASE_URL": url, "HOST": "127.0.0.1", "PORT": str(port), "KEEP_DB": "1", "WORKERS": str(workers)}
     environ |= {"THREADS": str(threads), "APP_PID": str(folder / f"{port}.pid"), "APP_LOG": str(folder / f"{port}.log")}
     environ["APP_CONFIG"] = str(conf)
+    SERVERS[port] = environ
     try:
         subprocess.run([ROOT / "start.sh"], check=True, env=environ, stdout=subprocess.DEVNULL)
         yield port
@@ -252,6 +262,7 @@ class Load:
     clients: int = 9
     pause: float = 0.005
     answers: list[Answer] = field(default_factory=list)
+    name: str = field(default_factory=lambda: os.urandom(6).hex())
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -270,7 +281,7 @@ class Load:
         link, count = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15), 0
         while not self._stop.wait(self.pause):
             count += 1
-            text = f"{os.getpid()}-{id(self)}-{number}-{count}"
+            text = f"{self.name}-{number}-{count}"
             self.answers.append(ask(link, "GET" if number % 3 == 2 else "POST", text))
         link.close()
 
