@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import load
+import drive
 import plot
 import psycopg
 
@@ -110,8 +110,8 @@ def main() -> None:
                     asked = requests(port)
                     for connections in CONNECTIONS:
                         for name, stream in asked.items():
-                            load.run(port, stream, connections, seconds / 4)  # to warm up
-                            outcome = load.run(port, stream, connections, seconds)
+                            drive.run(port, stream, connections, seconds / 4)  # to warm up
+                            outcome = drive.run(port, stream, connections, seconds)
                             found.append(
                                 {
                                     "server": server,
