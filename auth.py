@@ -37,7 +37,8 @@ class Passwords:
         self.local, self.length = conf["LOCAL"], conf["PASSWORD_LENGTH"]
         self.context = CryptContext(["bcrypt", *OTHERS], deprecated="auto", bcrypt__rounds=conf["PASSWORD_COST"])
         self.common = set() if self.local else set(Path(conf["PASSWORD_COMMON"]).read_text().split())
-        self.nobody = self.context.hash("nobody has this password")  # so that an unknown login takes as long as a known one
+        # an unknown login is to take as long as a known one: the hash of no password, made without hashing
+        self.nobody = f"$2b${conf['PASSWORD_COST']:02}$" + "." * 53
         self.period, self.limits = conf["LOGIN_PERIOD"], conf["LOGIN_LIMITS"]
         self._key = os.urandom(32)
         self._verified: TTLCache[bytes, bool] = TTLCache(10_000, conf["PASSWORD_MEMORY"])
