@@ -262,7 +262,7 @@ def certificate(tmp_path: Path) -> Path:
     path = tmp_path / "cert.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", path.with_suffix(".key"), "-out", path,
-         "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+         "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
         check=True, capture_output=True,
     )  # fmt: skip
     path.write_text(path.read_text() + path.with_suffix(".key").read_text())
@@ -278,7 +278,7 @@ def post(request: Any, certificate: Path) -> Iterator[tuple[dict[str, Any], "que
         got: queue.Queue[Any] = queue.Queue()
         vars(server).update(context=context, got=got, implicit=request.param == "tls")
         threading.Thread(target=server.serve_forever).start()
-        conf = {"host": "localhost", "port": server.server_address[1], "tls": request.param, "ca": str(certificate)}
+        conf = {"host": "127.0.0.1", "port": server.server_address[1], "tls": request.param, "ca": str(certificate)}
         yield conf | {"from": "stuff@test", "to": ["a@test", "b@test"], "user": "me", "password": "secret"}, got
         server.shutdown()
 
