@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pstats
+import random
 import re
 import sys
 import threading
@@ -30,7 +31,7 @@ def start() -> None:
     """Name the request: the client's own X-Request-Id if it is fit, else a new one."""
     here, environ = g._get_current_object(), request._get_current_object().environ
     given = environ.get("HTTP_X_REQUEST_ID")
-    here.request_id = given if given and ID.fullmatch(given) else os.urandom(10).hex()
+    here.request_id = given if given and ID.fullmatch(given) else f"{random.getrandbits(80):020x}"
     here.started = time.perf_counter()
     app = current_app._get_current_object()
     exporter = app.extensions["exporter"]
