@@ -75,16 +75,6 @@ def fresh_data(sql: Callable[..., list[Any]]) -> str:
 _clean_at: list[Any] = []
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _closed() -> Iterator[None]:
-    """Leave no connection open at the end."""
-    yield
-    if not EXTERNAL:
-        from database import db
-
-        db.close()
-
-
 @pytest.fixture(autouse=True)
 def _clean(sql: Callable[..., list[Any]], fresh_data: str) -> None:
     """Start each test from the demonstration data; nobody wrote since if no transaction has a higher number."""

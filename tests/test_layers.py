@@ -68,6 +68,7 @@ def test_every_query_is_called() -> None:
 
 @pytest.mark.internal
 def test_every_query_is_valid(sql: Any) -> None:
+    import app  # noqa: F401  # which loads them
     from database import db
 
     for name, parameters in QUERIES:
