@@ -11,6 +11,7 @@ import hmac
 import ipaddress
 import os
 import re
+import threading
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +26,7 @@ import audit
 import errors
 from database import db
 from metrics import counters
+from model import Login
 
 MAX_BYTES = 72  # of a password: bcrypt looks no further
 OTHERS = ["pbkdf2_sha256", "pbkdf2_sha512", "sha512_crypt", "sha256_crypt"]  # hashes that are read, then replaced
@@ -41,6 +43,7 @@ class Passwords:
         self.nobody = f"$2b${conf['PASSWORD_COST']:02}$" + "." * 53
         self.period, self.limits = conf["LOGIN_PERIOD"], conf["LOGIN_LIMITS"]
         self._key = os.urandom(32)
+        self._lock = threading.Lock()  # a TTLCache is not made for threads
         self._verified: TTLCache[bytes, bool] = TTLCache(10_000, conf["PASSWORD_MEMORY"])
 
     def hash(self, password: str, field: str) -> str:
@@ -62,11 +65,14 @@ class Passwords:
         :raises ErrorResponse: 401 if they are nobody's.
         :raises errors.Problem: 429 after too many attempts.
         """
+        login = login[: Login.high + 1]  # a longer one is nobody's; the tables of attempts and events take no more than some
         user = db.get_auth(login=login)
         reference = user["pword"] if user else self.nobody
         proof = hashlib.blake2b(f"{login}\0{password}\0{reference}".encode(), key=self._key).digest()
-        counters.count("stuff_password_memory_total", result="hit" if proof in self._verified else "miss")
-        if proof in self._verified:
+        with self._lock:
+            known = proof in self._verified
+        counters.count("stuff_password_memory_total", result="hit" if known else "miss")
+        if known:
             return cast(dict[str, Any], user)
         address = _address()
         self._count(login, address)
@@ -86,7 +92,8 @@ class Passwords:
         if stronger:
             db.set_pword_rehash(login=login, old=reference, new=stronger)
         else:
-            self._verified[proof] = True
+            with self._lock:
+                self._verified[proof] = True
         return cast(dict[str, Any], user)
 
     def _count(self, login: str, address: str) -> None:

@@ -106,6 +106,12 @@ def test_a_malformed_authorization_is_refused(client: Any, header: str) -> None:
     assert response.headers["WWW-Authenticate"] == 'Basic realm="stuff", Bearer realm="stuff"'
 
 
+@pytest.mark.parametrize("login", ["x" * 65, "x" * 5000, "é" * 2000, "hobbes" + " " * 100])
+def test_a_login_that_is_too_long_is_nobodys(client: Any, login: str) -> None:
+    client.get("/hello", 401, headers=basic(login, "susie"))
+    client.post("/login", 401, json={"login": login, "pword": "susie"})
+
+
 # nothing outlives a change
 
 

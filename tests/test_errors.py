@@ -32,6 +32,7 @@ def fail(sql: Any, state: str, **options: str) -> psycopg.Error:
         ("22021", {}, 400, "invalid_request", None),
         ("22025", {}, 400, "invalid_request", None),
         ("22P02", {}, 400, "invalid_request", None),
+        ("54000", {}, 400, "invalid_request", None),
         ("57014", {}, 504, "timeout", None),
         ("08006", {}, 503, "unavailable", None),
         ("53300", {}, 503, "unavailable", None),
