@@ -96,7 +96,7 @@ class Session:
         self.poll.register(self.pg.socket, select.POLLIN)
 
     def alive(self) -> bool:
-        """Whether the connection is fit for a request; costs one system call, no round trip."""
+        """Whether the connection is fit for a request; costs two system calls, no round trip."""
         try:
             self.pg.consume_input()  # what came while idle: a notice, or a farewell
             self.pg.consume_input()  # and then the end. poll() would hand the interpreter to another thread

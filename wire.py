@@ -202,8 +202,6 @@ class Flask(lean.Flask):
         if isinstance(rv, flask.Response):
             return rv
         value, status, headers = (*rv, None, None)[:3] if isinstance(rv, tuple) else (rv, None, None)
-        if isinstance(headers, int):  # pragma: no cover
-            status, headers = headers, None
         if isinstance(value, str) and (status or 200) >= 400:  # how FlaskSimpleAuth refuses
             return errors.answer(value, status or 400)
         response = self._answer(value, status or (204 if value is None else 200))
