@@ -14,7 +14,9 @@ if pid=$(./stop.sh pid); then
   exit
 fi
 KEEP_DB=1 ./stop.sh  # a stale process id, workers that a killed main process left
-if (: <>"/dev/tcp/$host/$port") 2>/dev/null; then  # Granian listens with SO_REUSEPORT: two would share it, unawares
+# Granian listens with SO_REUSEPORT: two would share the port, unawares; one just killed keeps it for an instant after its name
+for ((i = 0; i < 20; i++)); do (: <>"/dev/tcp/$host/$port") 2>/dev/null || break; sleep 0.1; done
+if ((i == 20)); then
   echo "$url is in use" >&2
   exit 1
 fi
