@@ -3,9 +3,13 @@
 One policy: nothing about a user outlives a change. Each request that brings credentials reads its user anew, one query (FRESH,
 on the writing side), and everything else is computed from that row. A token is signed for the user's epoch, which another
 password, another role, and a log-out advance; a password that was verified is remembered with the hash that it matched.
+
+Credentials that this process has seen before are taken for good until that row comes, in the round trip of the request's own
+first statement; where the row is another by then, all is undone and the request runs again, from the beginning.
 """
 
 import base64
+import calendar
 import hashlib
 import hmac
 import ipaddress
@@ -29,6 +33,7 @@ from metrics import counters
 from model import Login
 
 MAX_BYTES = 72  # of a password: bcrypt looks no further
+KNOWN = 10_000  # passwords, and tokens, that a process remembers
 OTHERS = ["pbkdf2_sha256", "pbkdf2_sha512", "sha512_crypt", "sha256_crypt"]  # hashes that are read, then replaced
 
 
@@ -44,7 +49,7 @@ class Passwords:
         self.period, self.limits = conf["LOGIN_PERIOD"], conf["LOGIN_LIMITS"]
         self._key = os.urandom(32)
         self._lock = threading.Lock()  # a TTLCache is not made for threads
-        self._verified: TTLCache[bytes, bool] = TTLCache(10_000, conf["PASSWORD_MEMORY"])
+        self._verified: TTLCache[bytes, tuple[dict[str, Any], bytes]] = TTLCache(KNOWN, conf["PASSWORD_MEMORY"])
 
     def hash(self, password: str, field: str) -> str:
         """The hash of a new password that is fit.
@@ -66,14 +71,15 @@ class Passwords:
         :raises errors.Problem: 429 after too many attempts.
         """
         login = login[: Login.high + 1]  # a longer one is nobody's; the tables of attempts and events take no more than some
-        user = db.get_auth(login=login)
-        reference = user["pword"] if user else self.nobody
-        proof = hashlib.blake2b(f"{login}\0{password}\0{reference}".encode(), key=self._key).digest()
+        key = self._digest(f"{login}\0{password}")
         with self._lock:
-            known = proof in self._verified
+            known = self._verified.get(key)
         counters.count("stuff_password_memory_total", result="hit" if known else "miss")
         if known:
-            return cast(dict[str, Any], user)
+            db.expect("get_auth", lambda row: self._still(key, known, row), login=login)
+            return known[0]
+        user = db.get_auth(login=login)
+        reference = user["pword"] if user else self.nobody
         address = _address()
         self._count(login, address)
         fit = len(password.encode()) <= MAX_BYTES and "\0" not in password
@@ -93,8 +99,18 @@ class Passwords:
             db.set_pword_rehash(login=login, old=reference, new=stronger)
         else:
             with self._lock:
-                self._verified[proof] = True
+                self._verified[key] = _shown(user), self._digest(reference)
         return cast(dict[str, Any], user)
+
+    def _digest(self, text: str) -> bytes:
+        return hashlib.blake2b(text.encode(), key=self._key).digest()
+
+    def _still(self, key: bytes, known: tuple[dict[str, Any], bytes], row: dict[str, Any] | None) -> bool:
+        same = row is not None and known == (_shown(row), self._digest(row["pword"]))
+        if not same:
+            with self._lock:
+                self._verified.pop(key, None)
+        return same
 
     def _count(self, login: str, address: str) -> None:
         """Count the attempt, before it is made, so that a thousand at once are counted as well.
@@ -121,6 +137,7 @@ class Tokens:
     def __init__(self, conf: dict[str, Any]) -> None:
         self.kind, self.realm, self.delay = conf["FSA_TOKEN_TYPE"], conf["FSA_REALM"], 60 * conf["FSA_TOKEN_DELAY"]
         self.secret = (conf.get("FSA_TOKEN_SECRET") or "").encode()  # an empty one does not start, see commands
+        self._known: dict[str, tuple[dict[str, Any], float]] = {}  # tokens that were right: whose, and until when
 
     def make(self, user: dict[str, Any]) -> str:
         """A token for a user, for now and a while."""
@@ -136,13 +153,28 @@ class Tokens:
 
         :raises ErrorResponse: 401 if it is forged, expired or revoked; the token itself is never repeated.
         """
-        user = self._jwt(token) if self.kind == "jwt" else self._readable(token)
-        return user or err("invalid token", 401)
+        user, end = self._known.get(token, ({}, 0.0))
+        if end > time.time():
+            db.expect("get_auth", lambda row: self._still(token, user, row), login=user["login"])
+            return user
+        found = self._jwt(token) if self.kind == "jwt" else self._readable(token)
+        if found is None:
+            raise ErrorResponse("invalid token", 401)
+        if len(self._known) >= KNOWN:
+            self._known.clear()
+        user, end = self._known[token] = _shown(found[0]), found[1]
+        return user
+
+    def _still(self, token: str, user: dict[str, Any], row: dict[str, Any] | None) -> bool:
+        same = row is not None and _shown(row) == user
+        if not same:
+            self._known.pop(token, None)
+        return same
 
     def _sign(self, data: str, user: dict[str, Any]) -> str:
         return hmac.digest(self.secret, f"{data}:{user['id']}:{user['epoch']}".encode(), "sha256").hex()
 
-    def _readable(self, token: str) -> dict[str, Any] | None:
+    def _readable(self, token: str) -> tuple[dict[str, Any], float] | None:
         data, _, signature = token.rpartition(":")
         realm, login, end = (data.split(":") + [""] * 3)[:3]
         if data.count(":") != 2 or realm != self.realm or not re.fullmatch("[0-9]{14}", end) or not signature.isascii():
@@ -152,9 +184,9 @@ class Tokens:
             return None
         if end <= time.strftime("%Y%m%d%H%M%S", time.gmtime()):
             err("expired token", 401)
-        return cast(dict[str, Any], user)
+        return user, calendar.timegm(time.strptime(end, "%Y%m%d%H%M%S"))
 
-    def _jwt(self, token: str) -> dict[str, Any] | None:
+    def _jwt(self, token: str) -> tuple[dict[str, Any], float] | None:
         try:
             claims = jwt.decode(token, self.secret, ["HS256"], audience=self.realm, options={"require": ["exp", "sub", "aud"]})
         except jwt.ExpiredSignatureError:
@@ -162,7 +194,8 @@ class Tokens:
         except jwt.PyJWTError:
             return None
         user = db.get_auth(login=claims["sub"])
-        return user if user and (user["id"], user["epoch"]) == (claims.get("uid"), claims.get("epoch")) else None
+        right = user and (user["id"], user["epoch"]) == (claims.get("uid"), claims.get("epoch"))
+        return (user, claims["exp"]) if right else None
 
 
 class Auth:
@@ -213,6 +246,11 @@ def _credentials(request: Request, scheme: str) -> str | None:
     """What follows a scheme, whatever its case, in Authorization."""
     kind, _, credentials = (request.headers.get("Authorization") or "").partition(" ")
     return credentials.strip() if kind.lower() == scheme else None
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A user's row without the hash."""
+    return {name: value for name, value in row.items() if name != "pword"}
 
 
 def _known(user: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ from psycopg.pq.abc import PGresult
 import errors
 from connect import connect
 from metrics import counters
-from session import JsonLoader, Pool, Session, Silence, Statement, encode
+from session import Command, JsonLoader, Pool, Session, Silence, Statement, encode
 
 log = logging.getLogger("stuff.database")
 
@@ -133,7 +133,7 @@ class DB(anodb.DB):  # type: ignore[misc]
 
     def open(self, writes: bool) -> None:
         """Begin the work of a request: which side its queries go to."""
-        self._local.writes, self._local.held, self._local.ran = writes, {}, []
+        self._local.writes, self._local.held, self._local.ran, self._local.expected = writes, {}, [], None
 
     def _held(self, pool: Pool) -> Session:
         held: dict[Pool, Session] = self._local.__dict__.setdefault("held", {})
@@ -145,7 +145,7 @@ class DB(anodb.DB):  # type: ignore[misc]
         """What `db.query(name=value...)` calls: the statement that AnoDB loaded, run by us, complete when it returns."""
         loaded = getattr(self, query)
         statement, shape, took = loaded.sql, SHAPES[loaded.operation], counters.at("stuff_query_seconds", query=query)
-        statement.doc = loaded.__doc__ or ""
+        statement.says(loaded.__doc__ or "")
 
         def run(**named: Any) -> Any:
             began = time.perf_counter()
@@ -179,8 +179,8 @@ class DB(anodb.DB):  # type: ignore[misc]
     def plan(self, query: str, named: dict[str, Any]) -> str:
         """How a query is executed for some values, without executing it."""
         statement = getattr(self, query).sql
-        explain = Statement(f"EXPLAIN {statement}")
-        explain.name, explain.parameters, explain.doc = b"_explain", statement.parameters, "REPLANNED"
+        explain = Statement.make("_explain", f"EXPLAIN {statement}")
+        explain.parameters, explain.replanned = statement.parameters, True
         session = self._take(self.fresh)
         try:
             rows = session.load(session.run(explain, explain.values(named)))
@@ -188,25 +188,51 @@ class DB(anodb.DB):  # type: ignore[misc]
             self.fresh.give(session)
         return "\n".join(row["QUERY PLAN"] for row in rows)
 
+    def expect(self, query: str, fits: Callable[[dict[str, Any] | None], bool], **named: Any) -> None:
+        """Go on as if the row of a query were known: it is read in the same round trip as the request's next statement.
+
+        :param query: name of a query that is FRESH and gives one row or none.
+        :param fits: whether what it found is what was expected; if not, all that was done is undone and the request runs again.
+        """
+        self._local.expected = getattr(self, query).sql, named, fits
+
+    def confirm(self) -> None:
+        """Read now what is expected and has not been read yet.
+
+        :raises errors.Problem: it is not so, run the request again.
+        """
+        if expected := self._expected():
+            statement, named, fits = expected
+            _compare(self.execute(statement, named)[1], fits)
+
+    def _expected(self) -> Any:
+        expected, self._local.expected = getattr(self._local, "expected", None), None
+        return expected
+
     def execute(self, statement: Statement, named: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
         """Run a statement on the session that suits it: number of rows touched, and the rows."""
         values = statement.values(named)
-        if "APART" in statement.doc:
-            return self._apart(statement, values)
         reads = not getattr(self._local, "writes", True)
-        pool = self.fresh if "FRESH" in statement.doc else self.reader if reads else self.writer
+        pool = self.fresh if statement.fresh else self.reader if reads else self.writer
+        if statement.apart or (pool is self.reader is not self.fresh):
+            self.confirm()
+        if statement.apart:
+            return self._apart(statement, values)
         session = self._held(pool)
+        before, after = self._around(pool, session)
+        if expected := self._expected():
+            before.append((expected[0], expected[0].values(expected[1])))
         try:
-            if pool is not self.writer:
-                result = (
-                    session.batch(*self._bracketed(statement, values))[-2] if self._pooled else session.run(statement, values)
-                )
-            elif session.idle():
-                result = session.batch(*self._opening(), (statement, values))[-1]
+            if before:
+                results = session.batch(*before, (statement, values), *after)
+                first = [session.checked(each) for each in results[: len(before)]]
+                if expected:
+                    _compare(session.load(first[-1]), expected[2])
+                result, *_ = [session.checked(each) for each in results[len(before) :]]
             else:
                 result = session.run(statement, values)
         except psycopg.Error as error:
-            lost = session.lost()
+            lost = session.lost() and not session.silent  # a silent server may yet do it, and would be silent again
             if error.sqlstate is None or error.sqlstate in ("25006", "26000", "0A000"):
                 self.release(broken=session)
             self._learn(pool, error)
@@ -225,15 +251,17 @@ class DB(anodb.DB):  # type: ignore[misc]
     def _loaded(self, session: Session, result: PGresult) -> tuple[int, list[dict[str, Any]]]:
         return result.command_tuples or 0, session.load(result) if result.nfields else []
 
-    def _opening(self) -> list[tuple[Statement, list[bytes | None]]]:
-        opening = [(BEGIN, []), (CONTEXT, [encode(value) for value in self.context()])]
-        if self._pooled:
-            opening.append((TIMEOUT, [encode(int(1000 * self._timeouts["off"]))]))
-        return opening
+    def _around(self, pool: Pool, session: Session) -> tuple[list[Command], list[Command]]:
+        """What goes with a statement, before and after it: a transaction's opening, or all of it where a pooler needs that."""
+        if pool is not self.writer:
+            return (self._limited("on", BEGIN_READ), [(COMMIT, [])]) if self._pooled else ([], [])
+        if not session.idle():
+            return [], []
+        return [*self._limited("off", BEGIN), (CONTEXT, [encode(value) for value in self.context()])], []
 
-    def _bracketed(self, statement: Statement, values: list[bytes | None]) -> list[tuple[Statement, list[bytes | None]]]:
-        """A statement that reads, as a transaction of one round trip: what a pooler needs."""
-        return [(BEGIN_READ, []), (TIMEOUT, [encode(int(1000 * self._timeouts["on"]))]), (statement, values), (COMMIT, [])]
+    def _limited(self, read_only: str, begin: Statement) -> list[Command]:
+        limit = [(TIMEOUT, [encode(int(1000 * self._timeouts[read_only]))])] if self._pooled else []
+        return [(begin, []), *limit]
 
     def _apart(self, statement: Statement, values: list[bytes | None]) -> tuple[int, list[dict[str, Any]]]:
         session = self._take(self.writer)
@@ -304,6 +332,11 @@ class DB(anodb.DB):  # type: ignore[misc]
         """Close the idle sessions of all pools."""
         for pool in {self.writer, self.fresh, self.reader}:
             pool.close()
+
+
+def _compare(rows: list[dict[str, Any]], fits: Callable[[dict[str, Any] | None], bool]) -> None:
+    if not fits(rows[0] if rows else None):
+        raise errors.Problem(503, retry=True)
 
 
 db: Any = Reference()

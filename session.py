@@ -1,17 +1,21 @@
 """Sessions: connections to PostgreSQL that send named statements, wait with a deadline, and are pooled. Imported by database.
 
-Statements go to libpq directly (psycopg.pq): that halves what a cursor costs, lets BEGIN travel with the first statement, and
-puts a deadline on every wait.
+Statements go to libpq directly (psycopg.pq): that halves what a cursor costs, and lets BEGIN travel with the first statement.
+Each is one blocking call, during which other threads run; a thread of its own watches over the waits and ends those that last.
 """
 
 import logging
+import os
 import re
 import select
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, cast
 
 import psycopg
 from aiosql.utils import VAR_REF
@@ -39,8 +43,9 @@ class Statement(str):
     """The text of a named query with $1, $2... and the names of its parameters in that order."""
 
     name: bytes
+    text: bytes
     parameters: list[str]
-    doc: str = ""  # the comment under its name: FRESH, APART, REPLANNED
+    fresh = apart = replanned = False  # words of the comment under its name
 
     @classmethod
     def make(cls, name: str, text: str) -> "Statement":
@@ -54,8 +59,12 @@ class Statement(str):
             return f"{found['lead']}${names.index(found['var_name']) + 1}"
 
         self = cls(VAR_REF.sub(number, text))
-        self.name, self.parameters = name.encode(), names
+        self.name, self.text, self.parameters = name.encode(), self.encode(), names
         return self
+
+    def says(self, comment: str) -> None:
+        """Take the words that steer from a query's comment."""
+        self.fresh, self.apart, self.replanned = (word in comment for word in ("FRESH", "APART", "REPLANNED"))
 
     def values(self, named: dict[str, Any]) -> list[bytes | None]:
         """Parameters in PostgreSQL's text format."""
@@ -76,6 +85,10 @@ class Silence(psycopg.OperationalError):
     """The server said nothing for too long."""
 
 
+Command = tuple[Statement, list[bytes | None]]
+DONE = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}
+
+
 class Session:
     """One connection, on which statements are prepared once and every wait ends.
 
@@ -90,10 +103,16 @@ class Session:
         self.pg = self.connection.pgconn
         self.rows = Transformer(self.connection)
         self.prepared: set[bytes] | None = None if pooled else set()
-        self.wait, self.patience = int(1000 * wait), int(1000 * patience)
+        self.wait, self.patience = wait, patience
         self.replicated = True  # whether all it committed is where it was to be kept
+        self.since = 0.0  # when the wait at hand began, in the seconds of `time.monotonic()`; 0: there is none
+        self.asked = 0.0, 0.0  # about which wait the server was asked, and after how much of it to ask again
+        self.silent = False  # whether it was given up
+        self._line = socket.socket(fileno=os.dup(self.pg.socket))  # a handle for the watch
+        self._closing = threading.Lock()
         self.poll = select.poll()
         self.poll.register(self.pg.socket, select.POLLIN)
+        watch.add(self)
 
     def alive(self) -> bool:
         """Whether the connection is fit for a request; costs two system calls, no round trip."""
@@ -113,86 +132,144 @@ class Session:
         return bool(self.pg.transaction_status == TransactionStatus.IDLE)
 
     def lost(self) -> bool:
-        """Whether the server is gone; what was not committed is then undone."""
+        """Whether the connection is gone."""
         return bool(self.pg.status != ConnStatus.OK)
 
     def close(self) -> None:
+        watch.remove(self)
+        with self._closing:
+            self._line.close()
         self.connection.close()
 
-    def _await(self) -> None:
-        """Wait for the server: it may be at work, but must be there."""
-        left, pause = self.wait, self.patience // 2
-        while not self.poll.poll(min(left, pause)):
-            left -= pause
-            if left <= 0 or not answers(self.pg, self.patience / 2000):
-                raise Silence("no answer within the deadline")
-            pause *= 2  # what works long is asked less often
+    def cut(self, since: float) -> None:
+        """End the wait that began then, if it still lasts; from another thread."""
+        with self._closing:
+            if self.since == since and self._line.fileno() >= 0:
+                self.silent = True
+                self._line.shutdown(socket.SHUT_RDWR)
+
+    def checked(self, result: PGresult | None) -> PGresult:
+        """The result of a statement that did not fail.
+
+        :raises psycopg.Error: it did; Silence where the server said nothing for too long.
+        """
+        if result is not None and result.status in DONE:
+            return result
+        if self.silent:
+            raise Silence("no answer within the deadline")
+        raise psycopg.errors.error_from_result(result) if result else psycopg.OperationalError("no result")
+
+    def run(self, statement: Statement, values: list[bytes | None]) -> PGresult:
+        """One statement in one round trip."""
+        self.since = time.monotonic()
+        try:
+            self._prepare(statement)
+            if self.prepared is None or statement.replanned:
+                return self.checked(self.pg.exec_params(statement.text, values))
+            return self.checked(self.pg.exec_prepared(statement.name, cast(Any, values)))
+        finally:
+            self.since = 0.0
+
+    def _prepare(self, statement: Statement) -> None:
+        if self.prepared is not None and statement.name not in self.prepared and not statement.replanned:
+            self.checked(self.pg.prepare(statement.name, statement.text))
+            self.prepared.add(statement.name)
+
+    def batch(self, *commands: Command) -> list[PGresult | None]:
+        """Several statements in one round trip (libpq's pipeline mode), to be checked one by one: the first error ends them."""
+        pg, results = self.pg, list[PGresult | None]()
+        self.since = time.monotonic()
+        try:
+            for statement, _ in commands:
+                self._prepare(statement)
+            pg.enter_pipeline_mode()
+            for statement, values in commands:
+                if self.prepared is None or statement.replanned:
+                    pg.send_query_params(statement.text, values)
+                else:
+                    pg.send_query_prepared(statement.name, values)
+            pg.pipeline_sync()
+            self._flush()
+            for _ in commands:
+                results.append(self._result())
+                self._result()  # nothing more of this one
+            self._result()  # the end of all
+            pg.exit_pipeline_mode()
+            return results
+        except psycopg.OperationalError as error:
+            raise (Silence("no answer within the deadline") if self.silent else error) from error
+        finally:
+            self.since = 0.0
 
     def _flush(self) -> None:
         while self.pg.flush():
             self.poll.modify(self.pg.socket, select.POLLIN | select.POLLOUT)
-            try:
-                self._await()
-            finally:
-                self.poll.modify(self.pg.socket, select.POLLIN)
+            self.poll.poll()
+            self.poll.modify(self.pg.socket, select.POLLIN)
             self.pg.consume_input()
 
     def _result(self) -> PGresult | None:
-        while self.pg.is_busy():
-            self._await()
+        while self.pg.is_busy():  # get_result() would wait as well, but keep all other threads from running
+            self.poll.poll()
             self.pg.consume_input()
         return self.pg.get_result()
-
-    def _send(self, statement: Statement, values: list[bytes | None]) -> None:
-        if self.prepared is None or "REPLANNED" in statement.doc:
-            self.pg.send_query_params(statement.encode(), values)
-        else:
-            self.pg.send_query_prepared(statement.name, values)
-
-    def _checked(self, result: PGresult | None) -> PGresult:
-        if result is None or result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
-            raise psycopg.errors.error_from_result(result) if result else psycopg.OperationalError("no result")
-        return result
-
-    def run(self, statement: Statement, values: list[bytes | None]) -> PGresult:
-        """One statement in one round trip."""
-        self._prepare(statement)
-        self._send(statement, values)
-        return self._only()
-
-    def _only(self) -> PGresult:
-        """The result of what was sent, read to its end."""
-        self._flush()
-        results = list(iter(self._result, None))
-        return self._checked(results[0] if results else None)
-
-    def _prepare(self, *statements: Statement) -> None:
-        for statement in statements:
-            if self.prepared is not None and statement.name not in self.prepared and "REPLANNED" not in statement.doc:
-                self.pg.send_prepare(statement.name, statement.encode())
-                self._only()
-                self.prepared.add(statement.name)
-
-    def batch(self, *commands: tuple[Statement, list[bytes | None]]) -> list[PGresult]:
-        """Several statements in one round trip (libpq's pipeline mode); the first error ends them all."""
-        self._prepare(*(statement for statement, _ in commands))
-        self.pg.enter_pipeline_mode()
-        for statement, values in commands:
-            self._send(statement, values)
-        self.pg.pipeline_sync()
-        self._flush()
-        results: list[PGresult] = []
-        while (result := self._result()) is None or result.status != ExecStatus.PIPELINE_SYNC:
-            if result is not None:
-                results.append(result)
-        self.pg.exit_pipeline_mode()
-        return [self._checked(result) for result in results]
 
     def load(self, result: PGresult) -> list[dict[str, Any]]:
         """The rows of a result, as dictionaries."""
         names = [(result.fname(i) or b"").decode() for i in range(result.nfields)]
         self.rows.set_pgresult(result)
-        return self.rows.load_rows(0, result.ntuples, lambda row: dict(zip(names, row, strict=True)))
+        return [dict(zip(names, row, strict=True)) for row in self.rows.load_rows(0, result.ntuples, tuple)]
+
+
+class Watch:
+    """A thread that ends the waits for servers that are gone: statements are blocking calls, which nothing else would end."""
+
+    period = 0.05  # seconds between two looks
+
+    def __init__(self) -> None:
+        self._sessions: set[Session] = set()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def add(self, session: Session) -> None:
+        """Watch over a session from now on."""
+        with self._lock:
+            self._sessions.add(session)
+            if self._thread is None or not self._thread.is_alive():  # the first one, or the first one after a fork
+                self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+                self._thread.start()
+
+    def remove(self, session: Session) -> None:
+        with self._lock:
+            self._sessions.discard(session)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(self.period)
+            self.look()
+
+    def look(self) -> None:
+        """Cut the sessions that wait for a server which is at work for too long, or is not there any more."""
+        there: dict[tuple[bytes, bytes], bool] = {}
+        with self._lock:
+            sessions = list(self._sessions)
+        for session in sessions:
+            if not (began := session.since) or (waited := time.monotonic() - began) < session.patience / 2:
+                continue
+            if waited < session.wait:
+                if session.asked[0] == began and waited < session.asked[1]:
+                    continue
+                with suppress(psycopg.Error):  # it was closed meanwhile
+                    where = session.pg.host, session.pg.port
+                    if where not in there:
+                        there[where] = answers(session.pg, session.patience / 2)
+                    if there[where]:
+                        session.asked = began, 2 * waited  # what works long is asked less often
+                        continue
+            session.cut(began)
+
+
+watch = Watch()
 
 
 class Pool:
@@ -208,7 +285,9 @@ class Pool:
         self._in_use = counters.at("stuff_pool_in_use", pool=name)
         self._waits = counters.at("stuff_pool_wait_seconds", pool=name)
         counters.set("stuff_pool_size", size, pool=name)
-        self._free = threading.BoundedSemaphore(size)
+        self._free: SimpleQueue[None] = SimpleQueue()  # a thing for each session that may be lent; a semaphore costs 3 us more
+        for _ in range(size):
+            self._free.put(None)
         self._idle: deque[Session] = deque()
         self._away = False  # as far as is known
         self._asking = threading.Lock()  # by whoever finds out whether it is back
@@ -219,15 +298,11 @@ class Pool:
         :raises errors.Problem: 503, none became free in time.
         :raises psycopg.OperationalError: the database is away.
         """
-        if not self._free.acquire(blocking=False):
-            began = time.perf_counter()
-            free = self._free.acquire(timeout=self.patience)
-            counters.observe(self._waits, time.perf_counter() - began)
-            if not free:
-                counters.count("stuff_pool_refused_total", pool=self.name)
-                log.warning("no session free within %s s", self.patience)
-                raise errors.Problem(503)
-        counters.put(self._in_use, self.size - self._free._value)
+        try:
+            self._free.get_nowait()
+        except Empty:
+            self._wait()
+        counters.put(self._in_use, self.size - self._free.qsize())
         try:
             while self._idle:
                 session = self._idle.pop()
@@ -238,6 +313,17 @@ class Pool:
         except BaseException:
             self._freed()
             raise
+
+    def _wait(self) -> None:
+        began = time.perf_counter()
+        try:
+            self._free.get(timeout=self.patience)
+        except Empty:
+            counters.count("stuff_pool_refused_total", pool=self.name)
+            log.warning("no session free within %s s", self.patience)
+            raise errors.Problem(503) from None
+        finally:
+            counters.observe(self._waits, time.perf_counter() - began)
 
     def _connected(self) -> Session:
         """A new session; while the database is away, one request at a time asks for it and the others are told at once."""
@@ -266,8 +352,8 @@ class Pool:
         self._freed()
 
     def _freed(self) -> None:
-        self._free.release()
-        counters.put(self._in_use, self.size - self._free._value)
+        self._free.put(None)
+        counters.put(self._in_use, self.size - self._free.qsize())
 
     def doubt(self) -> None:
         """Trust nothing of a server that fell silent: neither its idle sessions nor that it takes new ones."""

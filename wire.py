@@ -190,11 +190,14 @@ class Flask(lean.Flask):
         """Run the route; when its transaction was undone for no reason of its own, run it again."""
         for left in reversed(range(TRIES)):
             try:
-                return super().dispatch_request()
+                answer = super().dispatch_request()
+                db.confirm()
+                return answer
             except errors.Problem as problem:
                 db.rollback()
                 if not (problem.retry and left):
                     return errors.from_problem(problem)
+                self._fsa._qm._auth_reset_user()  # who calls is found out anew, too
         raise AssertionError("unreachable")  # pragma: no cover
 
     def make_response(self, rv: Any) -> Any:

@@ -125,6 +125,30 @@ def test_log_out_kills_the_tokens_of_before(client: Any, hobbes: Any) -> None:
     client.get("/whoami", 200, headers=login(client, "hobbes", "susie"))
 
 
+def test_a_token_that_was_just_killed_writes_nothing(client: Any, sql: Any) -> None:
+    token = login(client, "hobbes", "susie")
+    for number in MANY:
+        client.post("/owned/2", 201, data={"object": f"Tuna {number}"}, headers=token)
+    before = sql("SELECT oid, object FROM Owned ORDER BY oid")
+    sql("UPDATE Utilisateur SET epoch = epoch + 1 WHERE login = 'hobbes'")
+    for number in MANY:  # not even 409, for those that are there
+        client.post("/owned/2", 401, data={"object": f"Tuna {number}"}, headers=token)
+        client.patch(f"/owned/2/{before[0][0]}", 401, data={"object": "Wool"}, headers=token)
+    assert sql("SELECT oid, object FROM Owned ORDER BY oid") == before
+
+
+@pytest.mark.internal
+def test_only_so_many_tokens_are_remembered(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import auth
+    from app import app
+
+    monkeypatch.setattr(auth, "KNOWN", 2)
+    tokens = [login(client, "hobbes", "susie"), login(client, "susie", "derkins"), login(client, "calvin", "hobbes")]
+    for token in tokens * 2:
+        client.get("/whoami", 200, headers=token)
+    assert 1 <= len(app.extensions["auth"].tokens._known) <= 2
+
+
 def test_another_password_holds_at_once(client: Any, hobbes: Any) -> None:
     token = login(client, "hobbes", "susie")
     for _ in MANY:

@@ -115,7 +115,7 @@ def test_a_server_at_work_is_waited_for(sql: Any) -> None:
 
     db = make("")
     session = db.fresh.take()
-    session.patience = 40  # milliseconds, a fifth of what follows
+    session.patience = 0.04  # a fifth of what follows
     assert session.load(session.run(Statement.make("_slow", "SELECT 1 AS one FROM pg_sleep(0.2)"), [])) == [{"one": 1}]
     db.fresh.give(session)
     db.close()

@@ -157,7 +157,7 @@ def test_a_server_that_accepts_and_never_answers_is_given_up(db: Any) -> None:
     from session import Statement
 
     session = db.reader.take()
-    session.wait = 200
+    session.wait = 0.2
     sleep = Statement.make("_sleep", "SELECT pg_sleep(1)")
     with pytest.raises(psycopg.OperationalError, match="deadline"):
         session.run(sleep, [])

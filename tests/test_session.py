@@ -1,5 +1,6 @@
 """Under the routes: each kind of query, statements apart from the transaction, and servers that fall silent."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def test_what_is_apart_and_gets_no_answer_is_503(one: Any) -> None:
 
     assert one.nap(seconds=0) == ""
     session = one.writer.take()
-    session.wait = 50
+    session.wait = 0.05
     one.writer.give(session)
     with pytest.raises(Problem) as refused:
         one.nap(seconds=1)
@@ -113,11 +114,83 @@ def test_a_server_that_stops_reading_is_given_up(one: Any) -> None:
     session = one.writer.take()
     nap, size = one.nap.sql, one.size.sql
     session.batch((nap, [b"0"]), (size, [b""]))
-    session.wait = 50
+    session.wait = 0.05
     with pytest.raises(psycopg.OperationalError, match="deadline"):
-        session.batch((nap, [b"1"]), (size, [BIG.encode()]))
+        session.checked(session.batch((nap, [b"1"]), (size, [BIG.encode()]))[-1])
     one.writer.give(session)
     assert session.connection.closed
+
+
+def test_a_connection_that_ends_in_the_middle_of_a_batch_is_lost(one: Any) -> None:
+    from session import Statement
+
+    session = one.writer.take()
+    end = Statement.make("_end_me", "SELECT pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises(psycopg.OperationalError):
+        [session.checked(each) for each in session.batch((end, []), (one.size.sql, [b"x"]))]
+    assert session.lost()
+    one.writer.give(session)
+    assert one.rename(sid=1, stuff="Stool") == 1
+
+
+def test_the_watch_cuts_no_wait_but_the_one_that_it_saw(one: Any) -> None:
+    from session import Watch
+
+    watch, session, other = Watch(), one.writer.take(), one.writer.take()
+    watch._sessions |= {session, other}
+    session.since = other.since = time.monotonic() - 1
+    for _ in range(2):
+        watch.look()  # the server is there
+    session.since = other.since = 0.0
+    one.writer.give(other)
+    session.cut(time.monotonic())  # of a wait that is over
+    assert session.alive()
+    one.writer.give(session)
+    session.close()
+    session.since = time.monotonic() - 1  # it was closed while being looked at
+    watch.look()
+    session.since = time.monotonic() - 100
+    watch.look()
+    assert not session.alive()
+
+
+@pytest.mark.parametrize("writes", [False, True])
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("read", [None, "application_name=replica"])
+def test_what_is_expected_is_read_with_the_next_statement(sql: Any, writes: bool, pooled: bool, read: str | None) -> None:
+    from app import app
+    from database import DB
+    from errors import Problem
+
+    seen = []
+
+    def fits(row: Any) -> bool:
+        seen.append(row)
+        return row is not None
+
+    other: Any = DB(read=read, pooled=pooled, **app.config["ANODB"] | {"queries": "queries.sql"})
+
+    def act() -> Any:
+        return other.add_stuff(stuff="Lamp") if writes else other.get_stuff_sid(sid=1)
+
+    other.open(writes)
+    other.expect("get_auth", fits, login="calvin")
+    assert act()
+    other.confirm()
+    assert [row["login"] for row in seen] == ["calvin"]
+    other.commit()
+    other.release()
+
+    other.open(writes)
+    other.expect("get_auth", fits, login="nobody")
+    with pytest.raises(Problem) as refused:
+        act()  # a second Lamp: who is not there is not told that there is one
+    assert (refused.value.status, refused.value.retry) == (503, True)
+    other.rollback()
+    other.release()
+    assert seen[1:] == [None]
+    assert sql("SELECT count(*) FROM Stuff") == [(2 + writes,)]
+    other.close()
 
 
 def test_a_change_of_the_schema_costs_no_request_however_many_sessions_know_the_old_one(client: Any, sql: Any) -> None:

@@ -21,9 +21,9 @@ COSTS: list[tuple[str, str, str, dict[str, str], list[str]]] = [
     ("PUT", "/stuff/1", "nobody", {"stuff": "Clock"}, [OPEN + "upd_stuff_sid", "_commit"]),
     ("DELETE", "/stuff/2", "nobody", {}, [OPEN + "del_stuff_sid", "_commit"]),
     ("GET", "/whoami", "token", {}, ["get_auth"]),
-    ("GET", "/users", "token", {}, ["get_auth", "list_users"]),
-    ("GET", "/owned/1", "token", {}, ["get_auth", "list_owned_uid"]),
-    ("POST", "/owned/1", "token", {"object": "Kite"}, ["get_auth", OPEN + "add_owned_uid", "_commit"]),
+    ("GET", "/users", "token", {}, ["get_auth list_users"]),
+    ("GET", "/owned/1", "token", {}, ["get_auth list_owned_uid"]),
+    ("POST", "/owned/1", "token", {"object": "Kite"}, [OPEN + "get_auth add_owned_uid", "_commit"]),
 ]
 
 
