@@ -49,6 +49,7 @@ class Sealer:
 
     def seal(self) -> None:
         """Seal all that can be."""
+        db.open(True)  # what was noted of the last time is over
         try:
             while db.seal_audit(most=self.batch) == self.batch:
                 pass

@@ -5,7 +5,6 @@ No Access-Control-Allow-Credentials: that is for cookies, which are not used her
 
 import re
 
-from flask import current_app
 from FlaskSimpleAuth import Flask, Response, request
 
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?|https?://\[[0-9a-f:]+\](:[0-9]+)?")
@@ -17,11 +16,8 @@ RESPONSE_HEADERS = (
 MAX_AGE = "600"  # seconds a browser may remember a preflight
 
 
-def allow(response: Response) -> Response:
+def allow(response: Response, origins: list[str]) -> Response:
     """Tell a browser that pages of this origin may read the answer, and before that, send the request."""
-    origins = current_app.config["CORS_ORIGINS"]
-    if not origins:
-        return response
     headers = response.headers
     response.vary.add("Origin")
     if request.headers.get("Origin") in origins:
@@ -45,4 +41,8 @@ def faults(origins: list[str]) -> list[str]:
 
 def init_app(app: Flask) -> None:
     """Allow the configured origins."""
-    app.after_request(allow)
+    conf = app.config
+
+    @app.after_request
+    def cors_end(response: Response) -> Response:
+        return allow(response, origins) if (origins := conf["CORS_ORIGINS"]) else response

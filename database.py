@@ -66,6 +66,28 @@ CONTEXT = Statement.make(
 TIMEOUT = Statement.make("_timeout", "SELECT set_config('statement_timeout', :timeout, TRUE)")
 
 
+class Work:
+    """What a thread does for the request at hand.
+
+    :param writes: which side its queries go to.
+    """
+
+    __slots__ = ("expected", "held", "ran", "writes")
+
+    def __init__(self, writes: bool) -> None:
+        self.writes = writes
+        self.held: dict[Pool, Session] = {}
+        self.ran: list[tuple[str, float, float]] = []
+        self.expected: tuple[Statement, dict[str, Any], Callable[[dict[str, Any] | None], bool]] | None = None
+
+
+class Here(threading.local):
+    """Each thread's own; without a request it writes."""
+
+    def __init__(self) -> None:
+        self.work = Work(True)
+
+
 class DB(anodb.DB):  # type: ignore[misc]
     """AnoDB on pools of sessions: one object serves all threads.
 
@@ -97,7 +119,7 @@ class DB(anodb.DB):  # type: ignore[misc]
         for query in self._available_queries:
             setattr(self, query, self._runner(query))
         self._slow, self._plans, self._planned = slow, plans, dict[str, float]()
-        self._local = threading.local()
+        self._here = Here()
         self.context: Callable[[], tuple[str, str, str]] = lambda: ("", "", "")
         self.writer = Pool(self._maker(None, "off", patience), size, patience, "write")
         self.fresh = Pool(self._maker(None, "on", patience), size, patience, "read")
@@ -133,13 +155,13 @@ class DB(anodb.DB):  # type: ignore[misc]
 
     def open(self, writes: bool) -> None:
         """Begin the work of a request: which side its queries go to."""
-        self._local.writes, self._local.held, self._local.ran, self._local.expected = writes, {}, [], None
+        self._here.work = Work(writes)
 
-    def _held(self, pool: Pool) -> Session:
-        held: dict[Pool, Session] = self._local.__dict__.setdefault("held", {})
-        if pool not in held:
-            held[pool] = self._take(pool)
-        return held[pool]
+    def _held(self, pool: Pool, work: Work) -> Session:
+        session = work.held.get(pool)
+        if session is None:
+            session = work.held[pool] = self._take(pool)
+        return session
 
     def _runner(self, query: str) -> Callable[..., Any]:
         """What `db.query(name=value...)` calls: the statement that AnoDB loaded, run by us, complete when it returns."""
@@ -154,7 +176,7 @@ class DB(anodb.DB):  # type: ignore[misc]
             finally:
                 seconds = time.perf_counter() - began
                 counters.observe(took, seconds)
-                self.ran().append((query, began, seconds))
+                self._here.work.ran.append((query, began, seconds))
                 if self._slow is not None and seconds > self._slow:
                     self._tell_slow(query, seconds, named)
 
@@ -162,12 +184,11 @@ class DB(anodb.DB):  # type: ignore[misc]
 
     def ran(self) -> list[tuple[str, float, float]]:
         """The queries of the request so far: name, when it began (in the seconds of `time.perf_counter()`), duration."""
-        done: list[tuple[str, float, float]] = self._local.__dict__.setdefault("ran", [])
-        return done
+        return self._here.work.ran
 
     def _tell_slow(self, query: str, seconds: float, named: dict[str, Any]) -> None:
         """Log a query that took long, and, where configured, how it is executed, at most once a minute for each query."""
-        backends = [session.pg.backend_pid for session in self._local.held.values()]
+        backends = [session.pg.backend_pid for session in self._here.work.held.values()]
         log.warning("slow query %s: %.0f ms, backends %s", query, 1000 * seconds, backends)
         if self._plans and time.monotonic() - self._planned.get(query, -60.0) >= 60:
             self._planned[query] = time.monotonic()
@@ -194,35 +215,32 @@ class DB(anodb.DB):  # type: ignore[misc]
         :param query: name of a query that is FRESH and gives one row or none.
         :param fits: whether what it found is what was expected; if not, all that was done is undone and the request runs again.
         """
-        self._local.expected = getattr(self, query).sql, named, fits
+        self._here.work.expected = getattr(self, query).sql, named, fits
 
     def confirm(self) -> None:
         """Read now what is expected and has not been read yet.
 
         :raises errors.Problem: it is not so, run the request again.
         """
-        if expected := self._expected():
-            statement, named, fits = expected
+        work = self._here.work
+        if work.expected:
+            (statement, named, fits), work.expected = work.expected, None
             _compare(self.execute(statement, named)[1], fits)
-
-    def _expected(self) -> Any:
-        expected, self._local.expected = getattr(self._local, "expected", None), None
-        return expected
 
     def execute(self, statement: Statement, named: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
         """Run a statement on the session that suits it: number of rows touched, and the rows."""
-        values = statement.values(named)
-        reads = not getattr(self._local, "writes", True)
-        pool = self.fresh if statement.fresh else self.reader if reads else self.writer
-        if statement.apart or (pool is self.reader is not self.fresh):
+        values, work = statement.values(named), self._here.work
+        pool = self.fresh if statement.fresh else self.writer if work.writes else self.reader
+        if work.expected and (statement.apart or (pool is self.reader is not self.fresh)):
             self.confirm()
         if statement.apart:
             return self._apart(statement, values)
-        session = self._held(pool)
+        session = self._held(pool, work)
         before, after = self._around(pool, session)
-        if expected := self._expected():
-            before.append((expected[0], expected[0].values(expected[1])))
+        expected, work.expected = work.expected, None
         try:
+            if expected:
+                before.append((expected[0], expected[0].values(expected[1])))
             if before:
                 results = session.batch(*before, (statement, values), *after)
                 first = [session.checked(each) for each in results[: len(before)]]
@@ -282,7 +300,7 @@ class DB(anodb.DB):  # type: ignore[misc]
             raise errors.from_database(error) from error
 
     def _end(self, how: Statement) -> None:
-        session = self._local.__dict__.get("held", {}).get(self.writer)
+        session = self._here.work.held.get(self.writer)
         if session is not None and not session.idle():
             began = time.perf_counter()
             result = session.run(how, [])
@@ -307,7 +325,7 @@ class DB(anodb.DB):  # type: ignore[misc]
                 problem = errors.Problem(
                     503, "the write may or may not have been kept, read before repeating it", "outcome_unknown"
                 )
-            self.release(broken=self._local.held[self.writer] if error.sqlstate is None else None)
+            self.release(broken=self._here.work.held[self.writer] if error.sqlstate is None else None)
             raise problem from error
 
     def rollback(self) -> None:
@@ -320,8 +338,7 @@ class DB(anodb.DB):  # type: ignore[misc]
 
     def release(self, broken: Session | None = None) -> None:
         """Give the request's sessions back to their pools."""
-        self._local.ran = []
-        held = self._local.__dict__.get("held", {})
+        held = self._here.work.held
         while held:
             pool, session = held.popitem()
             if broken and session is broken:

@@ -6,22 +6,47 @@ docs/performance.md says what it saves.
 """
 
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Any, cast
 
 import flask
 import FlaskSimpleAuth as fsa  # noqa: N813
 from flask.ctx import RequestContext
-from flask.sessions import NullSession, SessionInterface
+from flask.globals import _cv_app, _cv_request
+from flask.sessions import NullSession
 from FlaskSimpleAuth import request
-from werkzeug.datastructures import ImmutableMultiDict
+from werkzeug.datastructures import CombinedMultiDict, EnvironHeaders, Headers, ImmutableMultiDict
 from werkzeug.routing import MapAdapter
 from werkzeug.utils import cached_property
 
 NOTHING: ImmutableMultiDict[str, Any] = ImmutableMultiDict()
+NO_SESSION = NullSession()
+LINES = {status.value: f"{status.value} {status.phrase.upper()}" for status in HTTPStatus}
+
+
+def decoded(raw: str) -> str:
+    """A text of the WSGI environment, whose bytes come as Latin-1 (PEP 3333)."""
+    return raw if raw.isascii() else raw.encode("latin1").decode(errors="replace")
 
 
 class Request(flask.Request):
     """A request that does not parse what did not come."""
+
+    def __init__(self, environ: Any, populate_request: bool = True, shallow: bool = False) -> None:
+        self.environ, self.shallow = environ, shallow
+        if populate_request and not shallow:
+            environ["werkzeug.request"] = self
+        self.method = environ.get("REQUEST_METHOD", "GET").upper()
+        self.scheme = environ.get("wsgi.url_scheme", "http")
+        self.root_path = decoded(environ.get("SCRIPT_NAME") or "").rstrip("/")
+        self.path = "/" + decoded(environ.get("PATH_INFO") or "").lstrip("/")
+        self.query_string = environ.get("QUERY_STRING", "").encode("latin1")
+        self.headers = EnvironHeaders(environ)
+        self.remote_addr = environ.get("REMOTE_ADDR")
+
+    @cached_property
+    def server(self) -> tuple[str, int | None] | None:
+        return self.environ["SERVER_NAME"], int(self.environ["SERVER_PORT"])
 
     @cached_property
     def has_body(self) -> bool:
@@ -38,13 +63,23 @@ class Request(flask.Request):
         else:
             self.__dict__["form"] = self.__dict__["files"] = NOTHING
 
-    @cached_property
-    def blueprints(self) -> list[str]:
-        return super().blueprints
+    def close(self) -> None:
+        if self.has_body:
+            super().close()
 
 
 class Response(flask.Response):
     """An answer that is complete is handed over as it is."""
+
+    @classmethod
+    def of(cls, body: bytes, status: int, kind: str) -> "Response":
+        """An answer made at once of its body, status code and media type."""
+        self = cls.__new__(cls)
+        self.headers = Headers()
+        self.headers._list += ("Content-Type", kind), ("Content-Length", str(len(body)))
+        self._status, self._status_code = LINES[status], status
+        self.response, self.direct_passthrough, self._on_close = [body], False, []
+        return self
 
     def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = self.response
@@ -55,21 +90,40 @@ class Response(flask.Response):
             or type(body) is not list
         ):
             return super().__call__(environ, start_response)
-        start_response(self._status, self.headers.to_wsgi_list())
+        start_response(self._status, list(self.headers))
         return body
 
 
-class NoSession(SessionInterface):
-    """No cookie is read or written."""
+def add(response: flask.Response, name: str, value: str) -> None:
+    """Add a header that is not there yet and has no line break in it, unseen."""
+    response.headers._list.append((name, value))
 
-    session = NullSession()
 
-    def open_session(self, app: flask.Flask, request: flask.Request) -> NullSession:
-        return self.session
+def names(response: flask.Response) -> set[str]:
+    """The headers that there are, as they were written."""
+    return {name for name, _ in response.headers._list}
 
 
 class Context(RequestContext):
-    """A request's context that remembers which rule a path leads to."""
+    """A request's context, which has no session and remembers which rule a path leads to."""
+
+    def __init__(self, app: flask.Flask, environ: Any) -> None:
+        self.app, self.request = app, app.request_class(environ)
+        self.request.json_module = app.json
+        self._session, self.flashes = NO_SESSION, None
+        self._after_request_functions, self._cv_tokens = [], []
+
+    @cached_property
+    def url_adapter(self) -> MapAdapter | None:
+        return self.app.create_url_adapter(self.request)
+
+    def push(self) -> None:
+        outer = _cv_app.get(None)
+        inner = None if outer and outer.app is self.app else self.app.app_context()
+        if inner:
+            inner.push()
+        self._cv_tokens.append((_cv_request.set(self), inner))
+        self.match_request()
 
     def match_request(self) -> None:
         asked, known = self.request, cast(Flask, self.app).known
@@ -89,11 +143,11 @@ class Flask(fsa.Flask):  # type: ignore[misc]
 
     request_class = Request
     response_class = Response
-    session_interface = NoSession()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.known: dict[tuple[str, str], tuple[Any, dict[str, Any]]] = {}
+        self._fsa._pm._params = self._given
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Views and hooks are plain functions."""
@@ -118,6 +172,17 @@ class Flask(fsa.Flask):  # type: ignore[misc]
             environ.get("QUERY_STRING", ""),
         )
 
+    def _given(self) -> Any:
+        """The parameters as FlaskSimpleAuth collects them, from those places alone where there are any."""
+        asked = request._get_current_object()
+        json = asked.is_json
+        self._fsa._local.params = "json" if json else "http"
+        if not asked.has_body:
+            return asked.args
+        if json:
+            return CombinedMultiDict([asked.json, asked.args]) if asked.query_string else asked.json
+        return CombinedMultiDict([asked.args, asked.form, asked.files])
+
     def dispatch_request(self) -> Any:
         """Run the route that the request leads to."""
         asked = request._get_current_object()
@@ -125,9 +190,24 @@ class Flask(fsa.Flask):  # type: ignore[misc]
             return super().dispatch_request()
         return self.view_functions[asked.url_rule.endpoint](**asked.view_args)
 
+    def full_dispatch_request(self) -> Any:
+        """The hooks before, the route, the hooks after."""
+        self._got_first_request = True
+        try:
+            answer = self.preprocess_request()
+            if answer is None:
+                answer = self.dispatch_request()
+        except Exception as error:
+            answer = self.handle_user_exception(error)
+        return self.finalize_request(answer)
+
+    def _names(self, hooks: dict[Any, Any]) -> tuple[Any, ...]:
+        """Whose hooks there are: those of the blueprint at hand, then the application's."""
+        return (None,) if len(hooks) < 2 else (*request._get_current_object().blueprints, None)
+
     def preprocess_request(self) -> Any:
         """The hooks before a request, until one answers."""
-        for name in (None, *reversed(request._get_current_object().blueprints)):
+        for name in reversed(self._names(self.before_request_funcs)):
             for hook in self.before_request_funcs.get(name, ()):
                 if (answer := hook()) is not None:
                     return answer
@@ -135,13 +215,13 @@ class Flask(fsa.Flask):  # type: ignore[misc]
 
     def process_response(self, response: Any) -> Any:
         """The hooks after a request, the last one first."""
-        for name in (*request._get_current_object().blueprints, None):
+        for name in self._names(self.after_request_funcs):
             for hook in reversed(self.after_request_funcs.get(name, ())):
                 response = hook(response)
         return response
 
     def do_teardown_request(self, exc: BaseException | None = None) -> None:
         """The hooks when all is over."""
-        for name in (*request._get_current_object().blueprints, None):
+        for name in self._names(self.teardown_request_funcs):
             for hook in reversed(self.teardown_request_funcs.get(name, ())):
                 hook(exc)

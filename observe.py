@@ -18,6 +18,7 @@ from flask import g, has_request_context
 from FlaskSimpleAuth import Flask, Response, current_app, request
 
 import alarms
+import lean
 import tracing
 from database import db
 from metrics import counters
@@ -44,7 +45,7 @@ def start() -> None:
 def end(response: Response) -> Response:
     """Tell the client the id, and the log what happened; never a password, a token or a body."""
     here, at, app = g._get_current_object(), request._get_current_object(), current_app._get_current_object()
-    response.headers.add("X-Request-Id", here.request_id)
+    lean.add(response, "X-Request-Id", here.request_id)
     rule = at.url_rule.rule.replace("<string:", "<") if at.url_rule else None  # as it was written
     seconds = time.perf_counter() - here.started
     counters.request(at.method, rule, response.status_code, seconds)

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 from aiosql.utils import VAR_REF
@@ -166,7 +166,7 @@ class Session:
             self._prepare(statement)
             if self.prepared is None or statement.replanned:
                 return self.checked(self.pg.exec_params(statement.text, values))
-            return self.checked(self.pg.exec_prepared(statement.name, cast(Any, values)))
+            return self.checked(self.pg.exec_prepared(statement.name, values))  # type: ignore[arg-type]
         finally:
             self.since = 0.0
 

@@ -30,6 +30,7 @@ from session import Json
 MAX_NAMES = 100  # of parameters in a request; no route has a tenth of that
 TRIES = 3  # runs of a request whose transaction was undone through no fault of its own
 FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
+NONE: dict[str, Any] = {}
 ETAG = re.compile(r'(W/)?"([^"]*)"')
 
 
@@ -55,8 +56,8 @@ def declare(**what: Any) -> Callable[[T], T]:
 
 def declared() -> dict[str, Any]:
     """What was declared of the route at hand."""
-    rule = request.url_rule
-    return getattr(flask.current_app.view_functions.get(rule.endpoint), "declared", {}) if rule else {}
+    rule = request._get_current_object().url_rule
+    return getattr(flask.current_app.view_functions.get(rule.endpoint), "declared", NONE) if rule else NONE
 
 
 class Page(dict[str, Any]):
@@ -224,7 +225,7 @@ class Flask(lean.Flask):
                 value = dict(value)
                 etag = str(value.pop("etag"))
             body = value if isinstance(value, Json) else self.json.dumps(value).encode()
-        response = lean.Response(body + b"\n", status, content_type="application/json")
+        response = lean.Response.of(body + b"\n", status, "application/json")
         if cursor:
             after = base64.urlsafe_b64encode(cursor).rstrip(b"=").decode()
             query = urlencode({**parameters(), "after": after})
@@ -240,7 +241,7 @@ class Flask(lean.Flask):
 
     def _validate(self, asked: flask.Request, response: flask.Response, etag: str) -> None:
         """Give the answer its ETag, and nothing but that when the client has it already (RFC 9110 13.1.2)."""
-        response.headers.add("ETag", f'"{etag}"')
+        lean.add(response, "ETag", f'"{etag}"')
         known = asked.environ.get("HTTP_IF_NONE_MATCH")
         if known and (known.strip() == "*" or any(tag == etag for _, tag in ETAG.findall(known))):
             response.status_code = 304
@@ -320,13 +321,14 @@ def _check_utf8(raw: bytes) -> None:
 
 def finish(response: flask.Response) -> flask.Response:
     """The headers of every answer."""
+    there = lean.names(response)
+    lean.add(response, "X-Content-Type-Options", "nosniff")
+    if "Cache-Control" not in there:
+        open_ = "HTTP_AUTHORIZATION" not in request._get_current_object().environ and response._status_code in (200, 304)
+        lean.add(response, "Cache-Control", "no-cache" if open_ and "ETag" in there else "no-store")
     headers = response.headers
-    headers.add("X-Content-Type-Options", "nosniff")
-    if response.status_code == 401:  # FlaskSimpleAuth has named its own schemes
+    if response._status_code == 401:  # FlaskSimpleAuth has named its own schemes
         headers.setdefault("WWW-Authenticate", f'Basic realm="{flask.current_app.config["FSA_REALM"]}"')
-    if not headers.getlist("Cache-Control"):  # `in` raises and catches an exception
-        open_ = response.status_code in (200, 304) and "HTTP_AUTHORIZATION" not in request._get_current_object().environ
-        headers.add("Cache-Control", "no-cache" if open_ and "ETag" in headers else "no-store")
     if says := declared():
         if "deprecated" in says:
             headers["Deprecation"] = f"@{int(says['deprecated'].timestamp())}"

@@ -111,3 +111,35 @@ def test_what_is_to_be_done_when_an_answer_is_sent_is_done() -> None:
     assert (b"".join(body), closed) == (b"text", [])
     body.close()
     assert closed == [True]
+
+
+def test_a_request_reads_its_environment_as_flask_s_does() -> None:
+    import flask
+    from werkzeug.test import create_environ
+
+    import lean
+
+    for path in ("/stuff/1?x=%C3%A9&y=1", "//a/b/", "/é/€", "/%ff"):
+        environ = create_environ(path, "http://api.example:8080/mount/", method="post", headers={"X-Some": "thing"})
+        ours, theirs = lean.Request(environ, populate_request=False), flask.Request(environ, populate_request=False)
+        assert "werkzeug.request" not in environ
+        for name in ("method", "scheme", "server", "root_path", "path", "query_string", "remote_addr", "url", "host", "args"):
+            assert getattr(ours, name) == getattr(theirs, name)
+        assert list(ours.headers) == list(theirs.headers)
+
+
+def test_contexts_nest_as_flask_s_do(app: Any) -> None:
+    import flask
+
+    app.get("/thing/<name>", authorize="OPEN")(lambda name: {"url": flask.url_for("thing", name="b")})
+    app.view_functions["thing"] = app.view_functions["<lambda>"]
+    app.url_map.add(app.url_rule_class("/other/<name>", endpoint="thing"))
+    client = app.test_client()
+    with app.app_context() as outer:
+        for _ in range(2):  # the second time, the path is known
+            assert client.get("/thing/a").json == {"url": "/other/b"}
+        with app.test_request_context("/thing/a"):
+            assert flask.g._get_current_object() is outer.g
+            assert flask.request.view_args == {"name": "a"}
+    with app.test_request_context("/thing/a"):
+        assert flask.g._get_current_object() is not outer.g

@@ -99,7 +99,7 @@ def test_an_error_that_was_caught_cannot_be_committed(one: Any, sql: Any) -> Non
 
 def test_a_rollback_on_a_lost_connection_is_none_the_worse(one: Any, sql: Any) -> None:
     one.rename(sid=1, stuff="Stool")
-    (session,) = one._local.held.values()
+    (session,) = one._here.work.held.values()
     sql("SELECT pg_terminate_backend(%s, 1000)", session.pg.backend_pid)
     one.rollback()
     assert sql("SELECT stuff FROM Stuff WHERE sid = 1") == [("Chair",)]
