@@ -39,9 +39,17 @@ venv/.dev: requirements-dev.txt venv/.run
 .PHONY: venv
 venv: venv/.run venv/.dev ## make the virtual environment, from the lock
 
+venv/.redis: requirements-redis.txt venv/.run
+	@$(PIP) -r requirements-redis.txt
+	touch $@
+
+.PHONY: venv.redis
+venv.redis: venv/.redis ## add the client of Redis, for where REDIS_URL is set
+
 .PHONY: lock
 lock: venv/.dev ## pin the latest versions that pyproject.toml allows, with hashes
 	@venv/bin/uv pip compile --quiet --upgrade pyproject.toml -o requirements.txt
+	venv/bin/uv pip compile --quiet --upgrade --group redis -c requirements.txt -o requirements-redis.txt
 	venv/bin/uv pip compile --quiet --upgrade pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
 
 ##

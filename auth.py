@@ -17,6 +17,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from passlib.context import CryptContext
 
 import audit
 import errors
+from attempts import Attempts
 from database import db
 from metrics import counters
 from model import Login
@@ -46,7 +48,7 @@ class Passwords:
         self.common = set() if self.local else set(Path(conf["PASSWORD_COMMON"]).read_text().split())
         # an unknown login is to take as long as a known one: the hash of no password, made without hashing
         self.nobody = f"$2b${conf['PASSWORD_COST']:02}$" + "." * 53
-        self.period, self.limits = conf["LOGIN_PERIOD"], conf["LOGIN_LIMITS"]
+        self.attempts, self.period, self.limits = Attempts(conf), conf["LOGIN_PERIOD"], conf["LOGIN_LIMITS"]
         self._key = os.urandom(32)
         self._lock = threading.Lock()  # a TTLCache is not made for threads
         self._verified: TTLCache[bytes, tuple[dict[str, Any], bytes]] = TTLCache(KNOWN, conf["PASSWORD_MEMORY"])
@@ -80,8 +82,7 @@ class Passwords:
             return known[0]
         user = db.get_auth(login=login)
         reference = user["pword"] if user else self.nobody
-        address = _address()
-        self._count(login, address)
+        forget = self._count(login)
         fit = len(password.encode()) <= MAX_BYTES and "\0" not in password
         right, stronger = self.context.verify_and_update(password if fit else "", reference)
         if not (user and fit and right):
@@ -94,7 +95,7 @@ class Passwords:
                 else f"no such user: {login}",
                 401,
             )
-        db.del_attempt(login=login, address=address)
+        forget()
         if stronger:
             db.set_pword_rehash(login=login, old=reference, new=stronger)
         else:
@@ -112,13 +113,15 @@ class Passwords:
                 self._verified.pop(key, None)
         return same
 
-    def _count(self, login: str, address: str) -> None:
+    def _count(self, login: str) -> Callable[[], object]:
         """Count the attempt, before it is made, so that a thousand at once are counted as well.
 
         Each address has so many attempts at an account, and so many in all. Once an account has seen too many from everywhere,
         an address has but one: its owner still gets in from a new place, a guesser with many addresses gets one guess each.
+
+        :returns: what takes the attempt back.
         """
-        made, limits = db.add_attempt(login=login, address=address, period=self.period), self.limits
+        (made, forget), limits = self.attempts.add(login, _address()), self.limits
         most = 1 if made["login"] > limits["login"] else limits["pair"]
         if made["pair"] > most or made["address"] > limits["address"]:
             raise errors.Problem(
@@ -129,6 +132,7 @@ class Passwords:
                     "RateLimit": f'"login";r=0;t={made["wait"]}',
                 },
             )
+        return forget
 
 
 class Tokens:

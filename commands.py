@@ -9,6 +9,7 @@ from flask import Flask
 from flask.cli import with_appcontext
 from FlaskSimpleAuth import ErrorResponse
 
+import attempts
 import auth
 import cors
 import errors
@@ -28,6 +29,7 @@ def faults(app: Flask) -> list[str]:
         found.append("FSA_AUTH contains fake, which trusts whoever is local")
     if app.debug or conf.get("FSA_MODE", "prod") != "prod":
         found.append("a debug mode is on (FLASK_DEBUG or FSA_MODE)")
+    found += attempts.faults(conf)
     try:
         with app.app_context():
             demonstration = [login for login, password in _demonstration(app) if _opens(login, password)]

@@ -30,6 +30,7 @@ KINDS = {  # name: (type, help)
     "stuff_connections_total": ("counter", "Connections to the database, by outcome."),
     "stuff_auth_events_total": ("counter", "What happened at the door: logins, refusals, log-outs."),
     "stuff_password_memory_total": ("counter", "Passwords checked, by whether the verification was remembered."),
+    "stuff_attempts_total": ("counter", "Attempts at a password, by the store that counted them."),
     "stuff_info": ("gauge", "Versions of what runs, in its labels."),
     "stuff_processes": ("gauge", "Processes that serve."),
     "process_resident_memory_bytes": ("gauge", "Memory of each process."),

@@ -27,6 +27,7 @@ ROOMS = [
     "cors",
     "observe",
     "audit",
+    "attempts",
     "auth",
     "commands",
     "bodies",
