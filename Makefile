@@ -260,6 +260,10 @@ check.monitoring: venv/.run ## alert rules, and each graph of the dashboard, by 
 check.overload: venv/.run ## too many clients, half-sent requests, a search made to be slow: others are answered
 	@venv/bin/python tests/ops/overload.py
 
+.PHONY: check.redis
+check.redis: venv/.redis ## Redis killed, failed over by its sentinels, frozen: guesses are throttled all the same (needs redis-server)
+	@venv/bin/python tests/ops/sentinel.py
+
 .PHONY: check.restore
 check.restore: venv/.run ## back up, delete all, restore to the moment before
 	@venv/bin/python tests/ops/restore.py
