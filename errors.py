@@ -102,7 +102,8 @@ def from_database(error: psycopg.Error, lost: bool = False) -> Problem:
     table, name = diag.table_name or "", diag.constraint_name or ""
     field = re.sub(r"_(key|check|fkey|pkey)$", "", name.removeprefix(table + "_")) or diag.column_name
     if state == "23505":
-        return Problem(409, f"{field} is already taken", "duplicate", field)
+        # NOTE Citus passes on the error of a shard without the name of the constraint
+        return Problem(409, f"{field or 'it'} is already taken", "duplicate", field)
     if state == "23503":
         return Problem(409, "the object is still referenced", "still_referenced")
     if state == "ST409":  # raised by our own triggers and functions, the message is for the client

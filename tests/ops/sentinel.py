@@ -217,7 +217,12 @@ def main() -> None:
         stack.callback(cluster.stop)
         cluster.primary.sql("CREATE DATABASE stuff_test")
         processes: list[Process] = []
-        stack.callback(lambda: [process.signal(signal.SIGKILL) for process in processes])
+
+        def stop() -> None:
+            for process in processes:
+                process.signal(signal.SIGKILL)
+
+        stack.callback(stop)
 
         def add(*arguments: Any, **values: Any) -> Process:
             processes.append(Process(folder, *arguments, **values))
@@ -272,8 +277,7 @@ def main() -> None:
                 print(f"promoted after {promoted - killed:.1f} s, used again {back - promoted:.1f} s later")
                 revoked(ports, admin, names)
             with phase("Redis and its sentinels all killed", guessers):
-                for process in processes:
-                    process.signal(signal.SIGKILL)
+                stop()
                 wait("PostgreSQL counts", counts_in("postgresql", ports, admin))
                 revoked(ports, admin, names)
                 time.sleep(2)
