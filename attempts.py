@@ -78,6 +78,7 @@ class Store:
             client = _client(conf)
         except (ValueError, KeyError):  # whose text may hold a part of the password
             sys.exit("refusing to start:\n- REDIS_URL or REDIS_SENTINELS cannot be read, see app.conf")
+        counters.at("stuff_attempts_total", store="redis")  # there from the start: the alert knows by it that Redis is to count
         self._failures = (redis.RedisError, OSError)
         self._scripts = {text: client.register_script(text) for text in (COUNT, FORGET)}
         self._again: float | None = None  # when to ask again, while it is away, in the seconds of `time.monotonic()`
