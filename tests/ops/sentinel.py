@@ -43,7 +43,7 @@ requirepass {open}
 sentinel monitor main 127.0.0.1 {primary} 2
 sentinel auth-pass main {password}
 sentinel down-after-milliseconds main 500
-sentinel failover-timeout main 3000
+sentinel failover-timeout main 1000
 """
 SERIES = 16  # guesses at one account in a row
 SLOWEST = 2.0  # seconds that an answer may take: three sentinels and two servers that are frozen are 1.25 s
