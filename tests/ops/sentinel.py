@@ -25,6 +25,8 @@ from typing import Any
 from cluster import Cluster, free_port, serving, wait, workplace
 from redis import Redis, RedisError, Sentinel
 
+from attempts import Attempts
+
 PASSWORD, OPEN = os.urandom(12).hex(), os.urandom(12).hex()  # of Redis, of its sentinels
 SERVER = """
 bind 127.0.0.1
@@ -202,6 +204,19 @@ def exact(ports: list[int], login: str) -> None:
         sys.exit("not five")
 
 
+def periods(conf: dict[str, Any]) -> None:
+    """A period ends when it was to, whatever was taken back meanwhile."""
+    store = Attempts(conf | {"LOGIN_PERIOD": 3, "REDIS_TIMEOUT": 1.0})
+    made = [store.add("moe", "192.0.2.1") for _ in range(3)]
+    for _, forget in [*made, made[0]]:
+        forget()
+    for _ in range(2):
+        time.sleep(1.6)
+        made.append(store.add("moe", "192.0.2.1"))
+    if [(one["pair"], one["wait"]) for one, _ in made] != [(1, 3), (2, 3), (3, 3), (1, 2), (1, 3)]:
+        sys.exit(f"a period did not end when it was to: {made}")
+
+
 @contextmanager
 def phase(name: str, guessers: Guessers) -> Iterator[None]:
     began = time.monotonic()
@@ -254,6 +269,7 @@ def main() -> None:
         url = cluster.url("any")
         ports = [stack.enter_context(serving(folder, url, workers=1, threads=8, **settings)) for _ in range(2)]
         admin = f"Bearer {json.loads(ask(ports[0], 'GET', '/login', basic('calvin', 'hobbes'))[1])}"
+        periods(settings)
         exact(ports, "hobbes")
         link: Redis = manager.master_for("main")
         numbers = link.get("stuff:attempt:p 127.0.0.1 hobbes"), cluster.primary.sql("TABLE Attempt", dbname="stuff_test")
