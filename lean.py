@@ -63,8 +63,12 @@ class Request(flask.Request):
         else:
             self.__dict__["form"] = self.__dict__["files"] = NOTHING
 
+    def get_data(self, *args: Any, **kwargs: Any) -> Any:
+        read = self.environ.get("stuff.read")  # by bodies.py, all of it
+        return super().get_data(*args, **kwargs) if read is None or kwargs.keys() - {"cache"} else read
+
     def close(self) -> None:
-        if self.has_body:
+        if self.__dict__.get("files"):
             super().close()
 
 

@@ -157,7 +157,7 @@ class Provider(JSONProvider):
         return _ENCODER.encode(obj)
 
     def loads(self, s: str | bytes, **_: Any) -> Any:
-        return json.loads(s, object_pairs_hook=_members, parse_constant=_no_constant)
+        return _DECODER.decode(s if isinstance(s, str) else s.decode("utf-8-sig"))
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -171,12 +171,15 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+_DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_no_constant)
+
+
 class Request(lean.Request):
     """Flask's request, whose empty body is no parameters rather than malformed JSON."""
 
     @cached_property
     def is_json(self) -> bool:
-        return self.has_body and super().is_json
+        return self.has_body and (self.environ.get("CONTENT_TYPE") == "application/json" or super().is_json)
 
     def on_json_loading_failed(self, e: ValueError | None) -> Any:
         raise BadRequest("the request body is not valid JSON")
@@ -209,8 +212,8 @@ class Flask(lean.Flask):
         if isinstance(value, str) and (status or 200) >= 400:  # how FlaskSimpleAuth refuses
             return errors.answer(value, status or 400)
         response = self._answer(value, status or (204 if value is None else 200))
-        if headers:
-            response.headers.extend(headers)
+        for name, text in (headers or NONE).items():
+            response.headers.add(name, text)
         return response
 
     def _answer(self, value: Any, status: int) -> flask.Response:
