@@ -72,7 +72,7 @@ commands.init_app(app)
 for blueprint in (system, account, users, stuff, owned, compute, trail, documents):
     app.register_blueprint(blueprint)
 
-# what was loaded stays, so the collector need not look at it again; and requests leave next to nothing to it
+# what was loaded stays, so the collector need not look at it again; and as requests leave next to nothing, it comes by seldom
 gc.collect()
 gc.freeze()
-gc.set_threshold(20_000, 20, 20)
+gc.set_threshold(2_000, 2, 2)

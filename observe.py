@@ -16,6 +16,7 @@ from typing import Any
 
 from flask import g, has_request_context
 from FlaskSimpleAuth import Flask, Response, current_app, request
+from pydantic_core import to_json
 
 import alarms
 import lean
@@ -24,7 +25,6 @@ from database import db
 from metrics import counters
 
 TERMINAL = sys.stderr.isatty()
-ENCODER = json.JSONEncoder(default=str)  # json.dumps makes one each time
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -100,7 +100,11 @@ def write(level: str, event: str, **fields: Any) -> None:
         line = f"{level} {event} " + " ".join(f"{k}={v}" for k, v in fields.items() if v is not None)
     else:
         stamp = datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
-        line = ENCODER.encode({"time": stamp, "level": level, "event": event, **fields})
+        said = {"time": stamp, "level": level, "event": event, **fields}
+        try:
+            line = to_json(said, fallback=str).decode()
+        except ValueError:  # what is no UTF-8, in somebody's message
+            line = json.dumps(said, default=str)
     sys.stderr.write(line + "\n")
 
 

@@ -139,6 +139,8 @@ class Session:
         watch.remove(self)
         with self._closing:
             self._line.close()
+        with suppress(ValueError):  # it was closed before
+            self.connection.remove_notice_handler(self._notice)  # a cycle, which would stay until the collector comes by
         self.connection.close()
 
     def cut(self, since: float) -> None:

@@ -129,7 +129,7 @@ def test_a_trace_is_continued(client: Any, capfd: Any, header: str, sampled: str
     response = client.get("/stuff/1", 200, headers={"traceparent": header})
     assert re.fullmatch(f"00-{TRACE}-(?!00f067aa0ba902b7)[0-9a-f]{{16}}-{sampled}", response.headers["traceresponse"])
     if not EXTERNAL:
-        assert f'"trace": "{TRACE}"' in capfd.readouterr().err
+        assert f'"trace":"{TRACE}"' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -406,3 +406,10 @@ def test_a_transaction_carries_the_id_of_its_request(client: Any, sql: Any) -> N
         sql("DROP TABLE Seen")
     names = {row[0] for row in sql("SELECT application_name FROM pg_stat_activity WHERE datname = current_database()")}
     assert not [name for name in names if "abc" in name]
+
+
+@pytest.mark.internal
+def test_a_message_that_is_no_text_is_logged_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    logging.getLogger("stuff").warning("odd %s", "\ud800\n")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["message"] == "odd \ud800\n"

@@ -1,6 +1,8 @@
 """Under the routes: each kind of query, statements apart from the transaction, and servers that fall silent."""
 
+import gc
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -206,3 +208,19 @@ def test_a_change_of_the_schema_costs_no_request_however_many_sessions_know_the_
     finally:
         sql("ALTER TABLE Stuff ALTER sid TYPE INT")
     client.get("/stuff/1", 200)
+
+
+def test_a_closed_session_leaves_nothing_to_the_collector(one: Any) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            session = one.fresh.take()
+            session.run(one.size.sql, [b"x"])
+            session.close()
+            one.fresh.give(session)
+        seen = weakref.ref(session)
+        del session
+        assert seen() is None
+    finally:
+        gc.enable()
