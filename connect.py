@@ -30,6 +30,11 @@ def connect(deadline: float, **parameters: Any) -> "psycopg.Connection[Any]":
     :raises psycopg.OperationalError: none is fit, or none answered.
     """
     attempts = conninfo_attempts(parameters)
+    if (
+        parameters.get("target_session_attrs") == "prefer-standby"
+    ):  # NOTE psycopg says it of a first round, and nothing of a second
+        for attempt in attempts:
+            attempt.setdefault("target_session_attrs", "any")  # else PGTARGETSESSIONATTRS would
     racing: dict[Link, int] = {}
     turn, why = 0.0, "no server answers"
     try:

@@ -173,3 +173,14 @@ def test_options_of_the_environment_are_kept(monkeypatch: pytest.MonkeyPatch) ->
     assert session.connection.execute("SHOW work_mem").fetchall() == [("2345kB",)]
     db.fresh.give(session)
     db.close()
+
+
+def test_where_any_server_will_do_the_environment_does_not_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    from connect import connect
+
+    fit = there()
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "standby")  # which this one is not
+    with pytest.raises(psycopg.OperationalError):
+        connect(time.monotonic() + 5, **fit)
+    with connect(time.monotonic() + 5, **fit, target_session_attrs="prefer-standby") as found:
+        assert found.execute("SELECT 1").fetchall() == [(1,)]
