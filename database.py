@@ -99,6 +99,7 @@ class DB(anodb.DB):  # type: ignore[misc]
     :param pooled: whether a transaction pooler (pgbouncer) stands between.
     :param slow: seconds above which a query is logged, None: never.
     :param plans: whether its plan is logged as well.
+    :param age: seconds after which a session is replaced by a new one.
     :param anodb: AnoDB's own arguments.
     """
 
@@ -112,6 +113,7 @@ class DB(anodb.DB):  # type: ignore[misc]
         pooled: bool = False,
         slow: float | None = None,
         plans: bool = False,
+        age: float = 600.0,
         **anodb: Any,
     ) -> None:
         super().__init__(**anodb)
@@ -121,9 +123,9 @@ class DB(anodb.DB):  # type: ignore[misc]
         self._slow, self._plans, self._planned = slow, plans, dict[str, float]()
         self._here = Here()
         self.context: Callable[[], tuple[str, str, str]] = lambda: ("", "", "")
-        self.writer = Pool(self._maker(None, "off", patience), size, patience, "write")
-        self.fresh = Pool(self._maker(None, "on", patience), size, patience, "read")
-        self.reader = Pool(self._maker(read, "on", patience), size, patience, "replica") if read else self.fresh
+        self.writer = Pool(self._maker(None, "off", patience), size, patience, "write", age)
+        self.fresh = Pool(self._maker(None, "on", patience), size, patience, "read", age)
+        self.reader = Pool(self._maker(read, "on", patience), size, patience, "replica", age) if read else self.fresh
 
     def _do_connect(self) -> None:
         """Nothing to connect yet: sessions are made when a request needs one."""
@@ -373,6 +375,7 @@ def init_app(app: Flask) -> None:
         pooled=conf["DATABASE_POOLED"],
         slow=conf.get("DATABASE_SLOW"),
         plans=conf.get("DATABASE_SLOW_PLAN", False),
+        age=conf.get("DATABASE_MAX_AGE", 600.0),
         **settings,
     )
     db.set(pool)

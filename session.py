@@ -5,7 +5,9 @@ Each is one blocking call, during which other threads run; a thread of its own w
 """
 
 import logging
+import math
 import os
+import random
 import re
 import select
 import socket
@@ -105,6 +107,7 @@ class Session:
         self.prepared: set[bytes] | None = None if pooled else set()
         self.wait, self.patience = wait, patience
         self.replicated = True  # whether all it committed is where it was to be kept
+        self.until = math.inf  # when it has served long enough, in the seconds of `time.monotonic()`
         self.since = 0.0  # when the wait at hand began, in the seconds of `time.monotonic()`; 0: there is none
         self.asked = 0.0, 0.0  # about which wait the server was asked, and after how much of it to ask again
         self.silent = False  # whether it was given up
@@ -280,10 +283,12 @@ class Pool:
     :param make: makes a session by a deadline, in the seconds of `time.monotonic()`.
     :param patience: how long a request waits for a session, in seconds; a connection is made in half of that or not at all.
     :param name: what the metrics call it.
+    :param age: seconds after which a session is replaced, up to a quarter sooner so that not all are at once: a server that has
+        come back gets its share again, one that should have been left for another is.
     """
 
-    def __init__(self, make: Callable[[float], Session], size: int, patience: float, name: str) -> None:
-        self._make, self.size, self.patience, self.name = make, size, patience, name
+    def __init__(self, make: Callable[[float], Session], size: int, patience: float, name: str, age: float = math.inf) -> None:
+        self._make, self.size, self.patience, self.name, self.age = make, size, patience, name, age
         self._in_use = counters.at("stuff_pool_in_use", pool=name)
         self._waits = counters.at("stuff_pool_wait_seconds", pool=name)
         counters.set("stuff_pool_size", size, pool=name)
@@ -308,7 +313,7 @@ class Pool:
         try:
             while self._idle:
                 session = self._idle.pop()
-                if session.alive():
+                if session.until > time.monotonic() and session.alive():
                     return session
                 session.close()
             return self._connected()
@@ -334,6 +339,7 @@ class Pool:
             raise errors.Problem(503)
         try:
             session = self._make(time.monotonic() + self.patience / 2)
+            session.until = time.monotonic() + self.age * random.uniform(0.75, 1)  # noqa: S311
             self._away = False
             counters.count("stuff_connections_total", pool=self.name, outcome="made")
         except psycopg.Error:

@@ -184,3 +184,18 @@ def test_where_any_server_will_do_the_environment_does_not_choose(monkeypatch: p
         connect(time.monotonic() + 5, **fit)
     with connect(time.monotonic() + 5, **fit, target_session_attrs="prefer-standby") as found:
         assert found.execute("SELECT 1").fetchall() == [(1,)]
+
+
+def test_a_session_is_replaced_when_it_has_served_long_enough() -> None:
+    db = make("", age=1000.0)
+    session = db.fresh.take()
+    assert 740 < session.until - time.monotonic() <= 1000
+    db.fresh.give(session)
+    assert db.fresh.take() is session
+    session.until = time.monotonic()
+    db.fresh.give(session)
+    another = db.fresh.take()
+    assert another is not session
+    assert session.connection.closed
+    db.fresh.give(another)
+    db.close()
