@@ -1,6 +1,6 @@
 """Requests of web pages from elsewhere (CORS of the Fetch standard): their browsers refuse all but those of configured origins.
 
-No Access-Control-Allow-Credentials: that is for cookies, which are not used here. A page sends Authorization itself.
+No Access-Control-Allow-Credentials: that is for cookies. A page sends Authorization itself, and Consistency-Token.
 """
 
 import re
@@ -8,10 +8,12 @@ import re
 from FlaskSimpleAuth import Flask, Response, request
 
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?|https?://\[[0-9a-f:]+\](:[0-9]+)?")
-REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, X-Request-Id"
+REQUEST_HEADERS = (
+    "Authorization, Consistency-Token, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, X-Request-Id"
+)
 RESPONSE_HEADERS = (
-    "Content-Range, Deprecation, ETag, Idempotency-Replayed, Link, Location, Preference-Applied, RateLimit, RateLimit-Policy, "
-    "Retry-After, Sunset, WWW-Authenticate, X-Request-Id"
+    "Consistency-Token, Content-Range, Deprecation, ETag, Idempotency-Replayed, Link, Location, Preference-Applied, RateLimit, "
+    "RateLimit-Policy, Retry-After, Sunset, WWW-Authenticate, X-Request-Id"
 )
 MAX_AGE = "600"  # seconds a browser may remember a preflight
 

@@ -4,8 +4,11 @@ A request that reads (GET, HEAD) uses a connection on which the server refuses w
 of any transaction. A request that writes is one transaction: BEGIN goes with its first statement, COMMIT comes after a 2xx or
 3xx answer.
 
-A query may say more in the comment under its name: FRESH reads from the writing side even when reads go to a replica, APART is
+A query may say more in the comment under its name: FRESH reads from the writing side even when reads go to standbys, APART is
 a transaction of its own, kept whatever becomes of the request, REPLANNED is planned for the values at hand, not prepared.
+
+Where reads go to standbys, how far one must have come is asked in the round trip of the read; of one that has not, or that is
+away, the primary takes over.
 """
 
 import logging
@@ -27,13 +30,17 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq.abc import PGresult
 
 import errors
+import position
 from connect import connect
 from metrics import counters
+from position import POSITION, REACHED, Behind, Bound
 from session import Command, JsonLoader, Pool, Session, Silence, Statement, encode
 
 log = logging.getLogger("stuff.database")
 
 READS = {"GET", "HEAD", "OPTIONS"}
+AGAIN = 1.0  # seconds until standbys are asked for again, of which none could be had
+Found = tuple[int, list[dict[str, Any]]]  # how many rows a statement touched, and those it returned
 
 
 class Adapter(PyFormatAdapter):
@@ -72,10 +79,12 @@ class Work:
     :param writes: which side its queries go to.
     """
 
-    __slots__ = ("expected", "held", "ran", "writes")
+    __slots__ = ("after", "aside", "expected", "held", "ran", "writes")
 
     def __init__(self, writes: bool) -> None:
         self.writes = writes
+        self.after = 0  # the position that a standby must have reached, by the request's own word
+        self.aside = False  # whether standbys are left alone: the one that was asked was behind, or none could be had
         self.held: dict[Pool, Session] = {}
         self.ran: list[tuple[str, float, float]] = []
         self.expected: tuple[Statement, dict[str, Any], Callable[[dict[str, Any] | None], bool]] | None = None
@@ -99,6 +108,7 @@ class DB(anodb.DB):  # type: ignore[misc]
     :param pooled: whether a transaction pooler (pgbouncer) stands between.
     :param slow: seconds above which a query is logged, None: never.
     :param plans: whether its plan is logged as well.
+    :param stale: seconds after which a write must be seen by reads on standbys.
     :param age: seconds after which a session is replaced by a new one.
     :param anodb: AnoDB's own arguments.
     """
@@ -113,6 +123,7 @@ class DB(anodb.DB):  # type: ignore[misc]
         pooled: bool = False,
         slow: float | None = None,
         plans: bool = False,
+        stale: float = 5.0,
         age: float = 600.0,
         **anodb: Any,
     ) -> None:
@@ -125,7 +136,10 @@ class DB(anodb.DB):  # type: ignore[misc]
         self.context: Callable[[], tuple[str, str, str]] = lambda: ("", "", "")
         self.writer = Pool(self._maker(None, "off", patience), size, patience, "write", age)
         self.fresh = Pool(self._maker(None, "on", patience), size, patience, "read", age)
-        self.reader = Pool(self._maker(read, "on", patience), size, patience, "replica", age) if read else self.fresh
+        self.reader, self.bound = self.fresh, None
+        if read:
+            self.reader = Pool(self._maker(read, "on", patience), size, patience, "replica", age)
+            self.bound = Bound(Pool(self._maker(None, "on", patience), 1, patience, "position", age), stale)
 
     def _do_connect(self) -> None:
         """Nothing to connect yet: sessions are made when a request needs one."""
@@ -158,6 +172,10 @@ class DB(anodb.DB):  # type: ignore[misc]
     def open(self, writes: bool) -> None:
         """Begin the work of a request: which side its queries go to."""
         self._here.work = Work(writes)
+
+    def after(self, position: int) -> None:
+        """What was written up to a position, the reads of the request must see."""
+        self._here.work.after = position
 
     def _held(self, pool: Pool, work: Work) -> Session:
         session = work.held.get(pool)
@@ -229,16 +247,46 @@ class DB(anodb.DB):  # type: ignore[misc]
             (statement, named, fits), work.expected = work.expected, None
             _compare(self.execute(statement, named)[1], fits)
 
-    def execute(self, statement: Statement, named: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
+    def execute(self, statement: Statement, named: dict[str, Any]) -> Found:
         """Run a statement on the session that suits it: number of rows touched, and the rows."""
         values, work = statement.values(named), self._here.work
-        pool = self.fresh if statement.fresh else self.writer if work.writes else self.reader
-        if work.expected and (statement.apart or (pool is self.reader is not self.fresh)):
-            self.confirm()
         if statement.apart:
+            self.confirm()
             return self._apart(statement, values)
+        if work.writes and not statement.fresh:
+            return self._run(self.writer, statement, values, work)
+        if self.bound and not (work.aside or statement.fresh):
+            self.confirm()
+            if found := self._on_standby(statement, values, work, max(work.after, self.bound.position())):
+                return found
+            work.aside = True
+        return self._run(self.fresh, statement, values, work)
+
+    def _on_standby(self, statement: Statement, values: list[bytes | None], work: Work, position: int) -> Found | None:
+        """What a standby answers; None where the primary must be asked: it is behind, or none can be had."""
+        why, tries = "away", 2  # one may go away with what it is asked, and another be there
+        while tries and time.monotonic() - self.reader.failed > AGAIN:
+            try:
+                return self._run(self.reader, statement, values, work, position)
+            except Behind:
+                why, tries = "behind", 0
+            except errors.Problem as problem:  # 500: the schema may be behind; a full pool is no reason to fill the other
+                if problem.status not in (500, 503) or (problem.__cause__ is None and not self.reader.away):
+                    raise
+                tries = tries - 1 if problem.retry else 0
+        counters.count("stuff_reads_on_primary_total", why=why)
+        return None
+
+    def _run(
+        self, pool: Pool, statement: Statement, values: list[bytes | None], work: Work, position: int | None = None
+    ) -> Found:
+        """Run a statement on a session of a pool.
+
+        :param position: where a standby must have come, None where it is the primary that is asked.
+        :raises Behind: it has not.
+        """
         session = self._held(pool, work)
-        before, after = self._around(pool, session)
+        before, after = self._around(pool, session, position)
         expected, work.expected = work.expected, None
         try:
             if expected:
@@ -246,6 +294,8 @@ class DB(anodb.DB):  # type: ignore[misc]
             if before:
                 results = session.batch(*before, (statement, values), *after)
                 first = [session.checked(each) for each in results[: len(before)]]
+                if position is not None and first[-1].get_value(0, 0) != b"t":
+                    raise Behind(503)
                 if expected:
                     _compare(session.load(first[-1]), expected[2])
                 result, *_ = [session.checked(each) for each in results[len(before) :]]
@@ -253,7 +303,7 @@ class DB(anodb.DB):  # type: ignore[misc]
                 result = session.run(statement, values)
         except psycopg.Error as error:
             lost = session.lost() and not session.silent  # a silent server may yet do it, and would be silent again
-            if error.sqlstate is None or error.sqlstate in ("25006", "26000", "0A000"):
+            if lost or error.sqlstate is None or error.sqlstate in ("25006", "26000", "0A000"):
                 self.release(broken=session)
             self._learn(pool, error)
             raise errors.from_database(error, lost) from error
@@ -271,10 +321,13 @@ class DB(anodb.DB):  # type: ignore[misc]
     def _loaded(self, session: Session, result: PGresult) -> tuple[int, list[dict[str, Any]]]:
         return result.command_tuples or 0, session.load(result) if result.nfields else []
 
-    def _around(self, pool: Pool, session: Session) -> tuple[list[Command], list[Command]]:
+    def _around(self, pool: Pool, session: Session, position: int | None) -> tuple[list[Command], list[Command]]:
         """What goes with a statement, before and after it: a transaction's opening, or all of it where a pooler needs that."""
         if pool is not self.writer:
-            return (self._limited("on", BEGIN_READ), [(COMMIT, [])]) if self._pooled else ([], [])
+            before = self._limited("on", BEGIN_READ) if self._pooled else []
+            if position is not None:
+                before.append((REACHED, [encode(position)]))
+            return before, [(COMMIT, [])] if self._pooled else []
         if not session.idle():
             return [], []
         return [*self._limited("off", BEGIN), (CONTEXT, [encode(value) for value in self.context()])], []
@@ -301,33 +354,42 @@ class DB(anodb.DB):  # type: ignore[misc]
         except psycopg.Error as error:
             raise errors.from_database(error) from error
 
-    def _end(self, how: Statement) -> None:
+    def _end(self, how: Statement) -> int | None:
+        end = None
         session = self._here.work.held.get(self.writer)
         if session is not None and not session.idle():
             began = time.perf_counter()
-            result = session.run(how, [])
+            if how is COMMIT and self.bound:
+                result, place = map(session.checked, session.batch((COMMIT, []), (POSITION, [])))
+                end = int(place.get_value(0, 0) or 0)
+            else:
+                result = session.run(how, [])
             self.ran().append((how.lower(), began, time.perf_counter() - began))
             if how is COMMIT and result.command_status != b"COMMIT":
                 raise psycopg.errors.InFailedSqlTransaction("COMMIT was answered by ROLLBACK")
             if how is COMMIT and not session.replicated:
                 raise psycopg.OperationalError("committed on one server alone")
+        return end
 
-    def commit(self) -> None:
+    def commit(self) -> int | None:
         """End the transaction, if there is one; the server's word for it has come when this returns.
 
+        :returns: where that is in the log of the server, when reads go to standbys.
         :raises errors.Problem: 503 when the connection went away meanwhile, or the server did not wait for its standbys: then
             nobody knows whether it is kept, and the message says so.
         """
         try:
-            self._end(COMMIT)
+            return self._end(COMMIT)
         except psycopg.Error as error:
             problem = errors.from_database(error)
             self._learn(self.writer, error)
-            if error.sqlstate is None:
+            session = self._here.work.held[self.writer]
+            unknown = error.sqlstate is None or session.lost()  # whatever the server said last
+            if unknown:
                 problem = errors.Problem(
                     503, "the write may or may not have been kept, read before repeating it", "outcome_unknown"
                 )
-            self.release(broken=self._here.work.held[self.writer] if error.sqlstate is None else None)
+            self.release(broken=session if unknown else None)
             raise problem from error
 
     def rollback(self) -> None:
@@ -348,9 +410,11 @@ class DB(anodb.DB):  # type: ignore[misc]
             pool.give(session)
 
     def close(self) -> None:
-        """Close the idle sessions of all pools."""
+        """Close the idle sessions of all pools, and what goes on without a request."""
         for pool in {self.writer, self.fresh, self.reader}:
             pool.close()
+        if self.bound:
+            self.bound.close()
 
 
 def _compare(rows: list[dict[str, Any]], fits: Callable[[dict[str, Any] | None], bool]) -> None:
@@ -364,7 +428,7 @@ db: Any = Reference()
 def init_app(app: Flask) -> None:
     """Connect `db` to the configured databases, and each request to its transaction."""
     conf = app.config
-    settings = dict(conf["ANODB"])
+    settings, stale = dict(conf["ANODB"]), conf.get("DATABASE_STALE", 5.0)
     settings["queries"] = str(Path(app.root_path, settings["queries"]))
     pool = DB(
         read=conf["DATABASE_READ"],
@@ -375,6 +439,7 @@ def init_app(app: Flask) -> None:
         pooled=conf["DATABASE_POOLED"],
         slow=conf.get("DATABASE_SLOW"),
         plans=conf.get("DATABASE_SLOW_PLAN", False),
+        stale=stale,
         age=conf.get("DATABASE_MAX_AGE", 600.0),
         **settings,
     )
@@ -384,11 +449,22 @@ def init_app(app: Flask) -> None:
     def db_open() -> None:
         pool.open(request._get_current_object().method not in READS)
 
+    if pool.bound:
+
+        @app.before_request
+        def db_after() -> Response | None:
+            try:
+                pool.after(position.asked(request))
+            except errors.Problem as problem:
+                return errors.from_problem(problem)
+            return None
+
     @app.after_request  # runs once the answer is complete, and may still replace it: what the client hears is what was kept
     def db_end(response: Response) -> Response:
         try:
             if response.status_code < 400:
-                pool.commit()
+                if end := pool.commit():
+                    position.tell(response, request, end, stale)
             else:
                 pool.rollback()
         except errors.Problem as problem:

@@ -39,6 +39,7 @@ CODES = {
 SPECIFIC = {
     "invalid_parameter": (400, "a parameter is missing, unknown, ill-typed or out of bounds: `errors` names each"),
     "invalid_idempotency_key": (400, "an Idempotency-Key has 1 to 64 printable ASCII characters"),
+    "invalid_consistency_token": (400, "a Consistency-Token is sent back as the answer to a write said it"),
     "password_too_short": (400, "password too short!"),
     "password_too_long": (400, "a password has at most 72 bytes"),
     "password_too_common": (400, "the password is one that many have"),

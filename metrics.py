@@ -27,6 +27,7 @@ KINDS = {  # name: (type, help)
     "stuff_pool_in_use": ("gauge", "Sessions lent to requests."),
     "stuff_pool_wait_seconds": ("summary", "Waits for a session where none was free."),
     "stuff_pool_refused_total": ("counter", "Requests for which no session became free in time."),
+    "stuff_reads_on_primary_total": ("counter", "Reads meant for a standby, by why the primary was asked: behind, away."),
     "stuff_connections_total": ("counter", "Connections to the database, by outcome."),
     "stuff_auth_events_total": ("counter", "What happened at the door: logins, refusals, log-outs."),
     "stuff_password_memory_total": ("counter", "Passwords checked, by whether the verification was remembered."),

@@ -36,6 +36,10 @@ HEADERS: dict[str, Object] = {
     "Preference-Applied": {"description": "The preference that was honoured (RFC 7240)", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds to wait before trying again", "schema": {"type": "integer", "minimum": 0}},
     "WWW-Authenticate": {"description": "The schemes that this route takes", "schema": {"type": "string"}},
+    "Consistency-Token": {
+        "description": "Where this write ends: reads that send it back see it, where they go to standbys",
+        "schema": {"type": "string"},
+    },
     "Idempotency-Replayed": {"description": "`true`: an answer given before", "schema": {"const": "true"}},
     "Deprecation": {"description": "Since when, as @ and a Unix time (RFC 9745)", "schema": {"type": "string"}},
     "Sunset": {"description": "When this route will be gone (RFC 8594)", "schema": {"type": "string"}},
@@ -48,6 +52,12 @@ KEY: Object = {
     "in": "header",
     "description": "The same key with the same request within 24 hours gives the same answer, and is done once",
     "schema": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+}
+TOKEN: Object = {
+    "name": "Consistency-Token",
+    "in": "header",
+    "description": "As the answer to a write said it: the answer to this will not be older. A cookie does the same",
+    "schema": {"type": "string"},
 }
 
 
@@ -246,6 +256,8 @@ class Contract:
                 yield {"in": "header", **kind.header}
         if method == "POST" and route.declared.get("stored", True):
             yield KEY
+        if method == "GET":
+            yield TOKEN
         for name, schema, required in self._inputs(route, models) if method not in IN_BODY else ():
             yield {"name": name, "in": "query", "required": required, "schema": schema}
 
@@ -289,6 +301,8 @@ class Contract:
             success["content"] = {"application/json": media}
         found = {status: success}
         extra = {200: [] if produces else ["ETag"], 201: ["Location"], 204: []}[status]
+        if method != "GET":
+            extra = [*extra, "Consistency-Token"]
         if method == "POST":
             extra = [*extra, "Idempotency-Replayed"]
         if typing.get_origin(kind) is list and "after" in route.parameters:

@@ -297,6 +297,7 @@ class Pool:
             self._free.put(None)
         self._idle: deque[Session] = deque()
         self._away = False  # as far as is known
+        self.failed = -math.inf  # when it was last in vain to connect, in the seconds of `time.monotonic()`
         self._asking = threading.Lock()  # by whoever finds out whether it is back
 
     def take(self) -> Session:
@@ -343,7 +344,7 @@ class Pool:
             self._away = False
             counters.count("stuff_connections_total", pool=self.name, outcome="made")
         except psycopg.Error:
-            self._away = True
+            self._away, self.failed = True, time.monotonic()
             counters.count("stuff_connections_total", pool=self.name, outcome="failed")
             raise
         finally:
@@ -362,6 +363,11 @@ class Pool:
     def _freed(self) -> None:
         self._free.put(None)
         counters.put(self._in_use, self.size - self._free.qsize())
+
+    @property
+    def away(self) -> bool:
+        """Whether no server could be had when last asked."""
+        return self._away
 
     def doubt(self) -> None:
         """Trust nothing of a server that fell silent: neither its idle sessions nor that it takes new ones."""

@@ -19,6 +19,7 @@ ROOMS = [
     "alarms",
     "tracing",
     "session",
+    "position",
     "database",
     "lean",
     "wire",

@@ -16,7 +16,9 @@ from cluster import ROOT, Cluster, Load, free_port, serving, wait, workplace
 
 MONITORING = ROOT / "deploy" / "monitoring"
 KEY = "a key that the scraper has"
-QUIET = {"Errors of the server", "Statements that failed, by class of SQLSTATE", "Waits for a session"}  # empty in good times
+# empty in good times, and without standbys
+QUIET = {"Errors of the server", "Statements that failed, by class of SQLSTATE", "Waits for a session"}
+QUIET |= {"Reads meant for standbys on the primary"}
 
 
 def get(url: str, **query: str) -> Any:
