@@ -70,6 +70,7 @@ CONTEXT = Statement.make(
     "SELECT set_config('stuff.login', :login, TRUE), set_config('stuff.request', :request, TRUE),"
     " set_config('stuff.address', :address, TRUE), set_config('application_name', left('stuff ' || :request, 63), TRUE)",
 )
+TRACE = Statement.make("_trace", "SELECT set_config('application_name', left('stuff ' || :request, 63), TRUE)")
 TIMEOUT = Statement.make("_timeout", "SELECT set_config('statement_timeout', :timeout, TRUE)")
 
 
@@ -110,6 +111,7 @@ class DB(anodb.DB):  # type: ignore[misc]
     :param plans: whether its plan is logged as well.
     :param stale: seconds after which a write must be seen by reads on standbys.
     :param age: seconds after which a session is replaced by a new one.
+    :param trace: whether what reads carries the request's id to the server's log, as what writes does.
     :param anodb: AnoDB's own arguments.
     """
 
@@ -125,10 +127,11 @@ class DB(anodb.DB):  # type: ignore[misc]
         plans: bool = False,
         stale: float = 5.0,
         age: float = 600.0,
+        trace: bool = False,
         **anodb: Any,
     ) -> None:
         super().__init__(**anodb)
-        self._pooled, self._timeouts = pooled, {"on": read_timeout, "off": write_timeout}
+        self._pooled, self._trace, self._timeouts = pooled, trace, {"on": read_timeout, "off": write_timeout}
         for query in self._available_queries:
             setattr(self, query, self._runner(query))
         self._slow, self._plans, self._planned = slow, plans, dict[str, float]()
@@ -325,6 +328,8 @@ class DB(anodb.DB):  # type: ignore[misc]
         """What goes with a statement, before and after it: a transaction's opening, or all of it where a pooler needs that."""
         if pool is not self.writer:
             before = self._limited("on", BEGIN_READ) if self._pooled else []
+            if self._trace:
+                before.append((TRACE, [encode(self.context()[1])]))
             if position is not None:
                 before.append((REACHED, [encode(position)]))
             return before, [(COMMIT, [])] if self._pooled else []
@@ -441,6 +446,7 @@ def init_app(app: Flask) -> None:
         plans=conf.get("DATABASE_SLOW_PLAN", False),
         stale=stale,
         age=conf.get("DATABASE_MAX_AGE", 600.0),
+        trace=conf.get("DATABASE_TRACE", False),
         **settings,
     )
     db.set(pool)

@@ -29,6 +29,13 @@ SELECT coalesce(current_setting('stuff.side', TRUE), 'primary');
 -- FRESH
 SELECT coalesce(current_setting('stuff.side', TRUE), 'primary');
 
+-- name: application()$
+SELECT current_setting('application_name');
+
+-- name: fresh_application()$
+-- FRESH
+SELECT current_setting('application_name');
+
 -- name: get_stuff(sid)$
 SELECT stuff FROM Stuff WHERE sid = :sid;
 
@@ -303,6 +310,27 @@ def test_more_reads_than_there_are_sessions_do_not_fill_the_primary(make: Any) -
         one.reader.give(session)
     assert one.who() == "standby"
     assert more(before) == {}
+
+
+@pytest.mark.parametrize("read", [None, "a standby"])
+@pytest.mark.parametrize("pooled", [False, True])
+def test_reads_carry_the_request_to_the_log_of_the_database(make: Any, pooled: bool, read: str | None) -> None:
+    one = make(trace=True, pooled=pooled, **({} if read else {"read": None}))
+    for request in ("first", "second'; --"):
+        one.open(False)
+        one.follow(lambda request=request: ("", request, ""))
+        assert (one.application(), one.fresh_application()) == (f"stuff {request}", f"stuff {request}")
+        for session in one._here.work.held.values():  # it ends with the read
+            assert session.connection.execute("SHOW application_name").fetchall() == [("stuff",)]
+            session.connection.rollback()
+        one.release()
+
+
+def test_a_traced_read_is_one_round_trip(make: Any, tmp_path: Path) -> None:
+    one = make(trace=True)
+    one.who()
+    (session,) = one._here.work.held.values()
+    assert trips(session, tmp_path / "trace", one.who) == ["_trace _reached who"]
 
 
 # what a client sees of it, of a server whose reads go to standbys
