@@ -248,6 +248,10 @@ check: venv/.dev ## all that must pass, as continuous integration runs it
 check.failover: venv/.run ## three PostgreSQL nodes, the primary killed under load: no acknowledged write is lost
 	@venv/bin/python tests/ops/failover.py
 
+.PHONY: check.standbys
+check.standbys: venv/.run ## reads on two standbys that lag, freeze and die: none is refused or older than it may be
+	@venv/bin/python tests/ops/standbys.py
+
 .PHONY: check.pooler
 check.pooler: venv/.run ## through pgbouncer in transaction pooling: every result is right (needs pgbouncer)
 	@venv/bin/python tests/ops/pooler.py

@@ -71,9 +71,9 @@ class Node:
         if os.geteuid() == 0:
             self.run |= {"user": folder.stat().st_uid, "group": folder.stat().st_gid, "extra_groups": []}
 
-    def command(self, program: str, *arguments: Any) -> None:
+    def command(self, program: str, *arguments: Any, **run: Any) -> None:
         path = self.programs / program
-        subprocess.run([path if path.exists() else program, *map(str, arguments)], check=True, **self.run)
+        subprocess.run([path if path.exists() else program, *map(str, arguments)], check=True, **self.run | run)
 
     def configure(self, text: str) -> None:
         with (self.folder / "postgresql.auto.conf").open("a") as file:
@@ -82,7 +82,8 @@ class Node:
     def start(self) -> None:
         for _ in range(50):  # the memory of a killed server lingers for a moment
             with suppress(subprocess.CalledProcessError):
-                return self.command("pg_ctl", "-D", self.folder, "-l", f"{self.folder}.log", "-s", "-w", "start")
+                start = ("-D", self.folder, "-l", f"{self.folder}.log", "-s", "-w", "start")
+                return self.command("pg_ctl", *start, stderr=subprocess.DEVNULL)
             time.sleep(0.1)
         raise SystemExit(f"{self.name} does not start, see {self.folder}.log")
 
