@@ -32,7 +32,8 @@ def plan(sql: Any) -> Any:
             sql("DEALLOCATE one")
         return "\n".join(line for (line,) in rows)
 
-    sql("BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+    sql("BEGIN; SET LOCAL plan_cache_mode = force_generic_plan")
+    sql("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
     sql((HERE / "truncate.sql").read_text())  # the planner takes a table for small only where it was seen to be
     yield explain
     sql("ROLLBACK")
