@@ -41,6 +41,11 @@ log = logging.getLogger("stuff.database")
 READS = {"GET", "HEAD", "OPTIONS"}
 AGAIN = 1.0  # seconds until standbys are asked for again, of which none could be had
 Found = tuple[int, list[dict[str, Any]]]  # how many rows a statement touched, and those it returned
+# what makes the database end the sessions, and undo the transactions, of a process of ours that is frozen or off the network
+FORSAKEN = (
+    "-c idle_in_transaction_session_timeout=10s"
+    " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2 -c tcp_user_timeout=20s"
+)
 
 
 class Adapter(PyFormatAdapter):
@@ -152,7 +157,7 @@ class DB(anodb.DB):  # type: ignore[misc]
         given = conninfo_to_dict(conninfo or "".join(self._conn_args), **self._conn_kwargs) | {"client_encoding": "UTF8"}
         wait = self._timeouts[read_only]
         if not self._pooled:  # a pooler refuses start-up options
-            options = f"-c default_transaction_read_only={read_only} -c statement_timeout={int(1000 * wait)}"
+            options = f"-c default_transaction_read_only={read_only} -c statement_timeout={int(1000 * wait)} {FORSAKEN}"
             given["options"] = f"{given.get('options') or os.environ.get('PGOPTIONS', '')} {options}".strip()
         target = given.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS")
         if read_only == "on" and target == "read-write":

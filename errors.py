@@ -114,8 +114,9 @@ def from_database(error: psycopg.Error, lost: bool = False) -> Problem:
     if state == "57014":
         log.warning("statement cancelled: %s", diag.message_primary)
         return Problem(504)
-    if lost or state in ("40001", "40P01", "25006", "26000") or (state == "0A000" and "cached plan" in str(error)):
-        # NOTE 25006 on the writing side is a demoted server, 26000 and 0A000 a prepared statement that is no more
+    if lost or state in ("40001", "40P01", "25006", "25P03", "26000") or (state == "0A000" and "cached plan" in str(error)):
+        # NOTE 25006 on the writing side is a demoted server, 25P03 a transaction that we left alone for too long (frozen, say),
+        # 26000 and 0A000 a prepared statement that is no more
         log.warning("transaction undone: %s %s", state, diag.message_primary or type(error).__name__)
         return Problem(503, retry=True)
     if state[:2] in ("08", "53", "57", "58", "55") or isinstance(error, psycopg.OperationalError):

@@ -32,6 +32,9 @@ from metrics import counters
 log = logging.getLogger("stuff.session")
 
 
+MOMENT = 0.05  # seconds, in which a database that is there takes a connection
+
+
 class Json(bytes):
     """A JSON text made by the database, sent as it is."""
 
@@ -334,10 +337,13 @@ class Pool:
             counters.observe(self._waits, time.perf_counter() - began)
 
     def _connected(self) -> Session:
-        """A new session; while the database is away, one request at a time asks for it and the others are told at once."""
-        asking = self._away
-        if asking and not self._asking.acquire(blocking=False):
-            raise errors.Problem(503)
+        """A new session; while the database is away one request at a time asks for it, the others give it a moment."""
+        asking = self._away and self._asking.acquire(blocking=False)
+        if self._away and not asking:
+            if self._asking.acquire(timeout=MOMENT):  # the other one was answered
+                self._asking.release()
+            if self._away:
+                raise errors.Problem(503)
         try:
             session = self._make(time.monotonic() + self.patience / 2)
             session.until = time.monotonic() + self.age * random.uniform(0.75, 1)  # noqa: S311

@@ -83,6 +83,21 @@ def test_while_the_database_is_away_one_request_at_a_time_asks_for_it(frozen: so
     db.close()
 
 
+def test_who_waits_for_one_that_asks_hears_that_the_database_is_back() -> None:
+    db = make("")
+    db.fresh.doubt()
+    released: list[None] = []
+
+    def acquire(blocking: bool = True, timeout: float = -1) -> bool:
+        db.fresh._away = not blocking  # who asks is answered while we wait
+        return blocking
+
+    db.fresh._asking = SimpleNamespace(acquire=acquire, release=lambda: released.append(None))
+    db.fresh.give(db.fresh.take())
+    assert len(released) == 1
+    db.close()
+
+
 def test_a_server_that_falls_silent_is_left_at_once(monkeypatch: pytest.MonkeyPatch, sql: Any) -> None:
     import session
     from errors import Problem

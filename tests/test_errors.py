@@ -61,6 +61,7 @@ def test_each_error_of_the_database_has_its_status(
         ("40001", "could not serialize access"),
         ("40P01", "deadlock detected"),
         ("25006", "cannot execute INSERT in a read-only transaction"),
+        ("25P03", "terminating connection due to idle-in-transaction timeout"),
         ("26000", "prepared statement does not exist"),
         ("0A000", "cached plan must not change result type"),
     ],

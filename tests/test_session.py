@@ -3,7 +3,7 @@
 import gc
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,35 @@ def test_a_rollback_on_a_lost_connection_is_none_the_worse(one: Any, sql: Any) -
     sql("SELECT pg_terminate_backend(%s, 1000)", session.pg.backend_pid)
     one.rollback()
     assert sql("SELECT stuff FROM Stuff WHERE sid = 1") == [("Chair",)]
+    assert one.rename(sid=1, stuff="Stool") == 1
+
+
+@pytest.mark.parametrize(
+    ("then", "code", "retry"),
+    [
+        (lambda one: one.commit(), "outcome_unknown", False),
+        (lambda one: one.rename(sid=2, stuff="Bench"), "unavailable", True),
+    ],
+)
+def test_the_server_ends_a_transaction_that_is_left_alone(
+    one: Any, sql: Any, then: Callable[[Any], Any], code: str, retry: bool
+) -> None:
+    from errors import Problem
+    from session import Statement
+
+    one.rename(sid=1, stuff="Stool")
+    (session,) = one._here.work.held.values()
+    name = "idle_in_transaction_session_timeout"
+    assert session.load(session.run(Statement.make("_told", f"SHOW {name}"), [])) == [{name: "10s"}]
+    session.run(Statement.make("_soon", f"SET LOCAL {name} = '50ms'"), [])
+    while sql("SELECT 1 FROM pg_stat_activity WHERE pid = %s", session.pg.backend_pid):
+        pass
+    with pytest.raises(Problem) as problem:
+        then(one)
+    assert (problem.value.status, problem.value.code, problem.value.retry) == (503, code, retry)
+    assert sql("SELECT stuff FROM Stuff WHERE sid = 1") == [("Chair",)]
+    one.rollback()
+    one.release()
     assert one.rename(sid=1, stuff="Stool") == 1
 
 
