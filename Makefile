@@ -252,6 +252,10 @@ check.failover: venv/.run ## three PostgreSQL nodes, the primary killed under lo
 check.standbys: venv/.run ## reads on two standbys that lag, freeze and die: none is refused or older than it may be
 	@venv/bin/python tests/ops/standbys.py
 
+.PHONY: check.patroni
+check.patroni: venv/.run ## the same under Patroni, through HAProxy and by a list of hosts: crash, switchover, losses (needs etcd-server haproxy patroni)
+	@venv/bin/python tests/ops/patroni.py
+
 .PHONY: check.pooler
 check.pooler: venv/.run ## through pgbouncer in transaction pooling: every result is right (needs pgbouncer)
 	@venv/bin/python tests/ops/pooler.py
@@ -275,6 +279,10 @@ check.restore: venv/.run ## back up, delete all, restore to the moment before
 .PHONY: check.rolling
 check.rolling: venv/.run ## two servers behind HAProxy restarted in turn under load: no request is lost (needs haproxy)
 	@venv/bin/python tests/ops/rolling.py
+
+.PHONY: check.hosts
+check.hosts: venv/.run ## two hosts in networks of their own: one cut off, the database cut off, restarts (needs haproxy, root)
+	@venv/bin/python tests/ops/hosts.py
 
 .PHONY: soak
 soak: venv/.run ## MINUTES (60) of low load in which workers, connections and the database are killed in turn

@@ -211,26 +211,36 @@ def workplace() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-SERVERS: dict[int, dict[str, str]] = {}  # the environment of each server, by port
+SERVERS: dict[str, dict[str, str]] = {}  # the environment of each server
 
 
-def restart(port: int) -> None:
+def restart(name: str) -> None:
     """Stop a server, start it again."""
     for script in ("stop.sh", "start.sh"):
-        subprocess.run([ROOT / script], check=True, env=SERVERS[port], stdout=subprocess.DEVNULL)
+        subprocess.run([ROOT / script], check=True, env=SERVERS[name], stdout=subprocess.DEVNULL)
 
 
 @contextmanager
-def serving(folder: Path, url: str, workers: int = 2, threads: int = 4, **settings: Any) -> Iterator[int]:
+def serving(
+    folder: Path,
+    url: str,
+    workers: int = 2,
+    threads: int = 4,
+    name: str = "",
+    place: tuple[str, int] | None = None,
+    **settings: Any,
+) -> Iterator[int]:
     """The server, by start.sh, on a database; its port. The settings replace those of app.conf."""
-    port = free_port()
-    conf = folder / f"{port}.conf"
+    host, port = place or ("127.0.0.1", free_port())
+    name = name or str(port)
+    own = folder / name
+    conf = Path(f"{own}.conf")
     conf.write_text(f"exec(open({str(ROOT / 'app.conf')!r}).read())\n" + "".join(f"{k} = {v!r}\n" for k, v in settings.items()))
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
-    environ |= {"DATABASE_URL": url, "HOST": "127.0.0.1", "PORT": str(port), "KEEP_DB": "1", "WORKERS": str(workers)}
-    environ |= {"THREADS": str(threads), "APP_PID": str(folder / f"{port}.pid"), "APP_LOG": str(folder / f"{port}.log")}
+    environ |= {"DATABASE_URL": url, "HOST": host, "PORT": str(port), "KEEP_DB": "1", "WORKERS": str(workers)}
+    environ |= {"THREADS": str(threads), "APP_PID": f"{own}.pid", "APP_LOG": f"{own}.log"}
     environ["APP_CONFIG"] = str(conf)
-    SERVERS[port] = environ
+    SERVERS[name] = environ
     try:
         subprocess.run([ROOT / "start.sh"], check=True, env=environ, stdout=subprocess.DEVNULL)
         yield port
@@ -262,6 +272,7 @@ class Load:
     port: int
     clients: int = 9
     pause: float = 0.005
+    host: str = "127.0.0.1"
     answers: list[Answer] = field(default_factory=list)
     name: str = field(default_factory=lambda: os.urandom(6).hex())
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -279,7 +290,7 @@ class Load:
             thread.join()
 
     def _client(self, number: int) -> None:
-        link, count = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15), 0
+        link, count = http.client.HTTPConnection(self.host, self.port, timeout=15), 0
         while not self._stop.wait(self.pause):
             count += 1
             text = f"{self.name}-{number}-{count}"
@@ -293,14 +304,17 @@ class Load:
         return {answer.text for answer in self.answers if answer.method == "POST" and answer.status == 201}
 
 
+TLS = {"X-Forwarded-Proto": "https"}  # what a proxy says that ended it; believed where there is one (PROXIES)
+
+
 def ask(link: http.client.HTTPConnection, method: str, text: str) -> Answer:
     """One request: a new stuff, or reading the first."""
     began, status, retry, code = time.monotonic(), 0, None, ""
     try:
         if method == "POST":
-            link.request(method, "/stuff", json.dumps({"stuff": text}), {"Content-Type": "application/json"})
+            link.request(method, "/stuff", json.dumps({"stuff": text}), TLS | {"Content-Type": "application/json"})
         else:
-            link.request(method, "/stuff/1")
+            link.request(method, "/stuff/1", headers=TLS)
         response = link.getresponse()
         body = json.loads(response.read())
         status, retry, code = response.status, response.getheader("Retry-After"), body.get("code", "")
