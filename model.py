@@ -245,6 +245,10 @@ class Cursor(str):
                 refuse("is not a cursor of this list")
         return self
 
+    @property
+    def key(self) -> int | str | None:
+        return self.number if self.text is None else self.text
+
     def of(self, sort: str) -> Self:
         """Check that this cursor belongs to a list in that order."""
         if self and (self.sort != sort or (self.text if sort.lstrip("-") in ("stuff",) else self.number) is None):

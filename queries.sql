@@ -13,26 +13,41 @@ SELECT now() AS now, (SELECT max(version) FROM Schema_Version) AS schema;
 -- STUFF
 --
 
--- name: list_stuff(sort, number, text, size)^
--- A page of stuff, and where the next one begins if there is more. Only the branch of the order asked for is executed.
-WITH page AS MATERIALIZED (
-  (SELECT sid, stuff FROM Stuff WHERE :sort = 'sid' AND sid > coalesce(:number::INT, 0) ORDER BY sid LIMIT :size::INT + 1)
-  UNION ALL
-  (SELECT sid, stuff FROM Stuff WHERE :sort = '-sid' AND sid < coalesce(:number::INT, 2147483647)
-   ORDER BY sid DESC LIMIT :size::INT + 1)
-  UNION ALL
-  (SELECT sid, stuff FROM Stuff WHERE :sort = 'stuff' AND stuff > coalesce(:text::TEXT, '') ORDER BY stuff LIMIT :size::INT + 1)
-  UNION ALL
-  (SELECT sid, stuff FROM Stuff WHERE :sort = '-stuff' AND stuff < coalesce(:text::TEXT, chr(1114111))
-   ORDER BY stuff DESC LIMIT :size::INT + 1)
-)
-SELECT
-  (SELECT json_agg(shown) FROM (SELECT sid, stuff FROM page LIMIT :size::INT) AS shown) AS items,
-  (SELECT json_build_array(:sort, CASE WHEN :sort LIKE '%sid' THEN to_json(sid) ELSE to_json(stuff) END)
-   FROM page WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
+-- name: list_stuff_sid(after, size)^
+-- A page of stuff by key, and where the next one begins if there is more.
+SELECT json_agg(shown) AS items,
+  CASE WHEN count(*) = :size::INT AND EXISTS (SELECT FROM Stuff WHERE sid > max(shown.sid))
+    THEN json_build_array('sid', max(shown.sid)) END AS next
+FROM (SELECT sid, stuff FROM Stuff WHERE sid > coalesce(:after::INT, 0) ORDER BY sid LIMIT :size::INT) AS shown;
+
+-- name: list_stuff_sid_desc(after, size)^
+-- The same, the last key first.
+SELECT json_agg(shown) AS items,
+  CASE WHEN count(*) = :size::INT AND EXISTS (SELECT FROM Stuff WHERE sid < min(shown.sid))
+    THEN json_build_array('-sid', min(shown.sid)) END AS next
+FROM (
+  SELECT sid, stuff FROM Stuff WHERE sid < coalesce(:after::INT, 2147483647) ORDER BY sid DESC LIMIT :size::INT
+) AS shown;
+
+-- name: list_stuff_stuff(after, size)^
+-- The same by text.
+SELECT json_agg(shown) AS items,
+  CASE WHEN count(*) = :size::INT AND EXISTS (SELECT FROM Stuff WHERE stuff > max(shown.stuff))
+    THEN json_build_array('stuff', max(shown.stuff)) END AS next
+FROM (SELECT sid, stuff FROM Stuff WHERE stuff > coalesce(:after::TEXT, '') ORDER BY stuff LIMIT :size::INT) AS shown;
+
+-- name: list_stuff_stuff_desc(after, size)^
+-- The same, the last text first.
+SELECT json_agg(shown) AS items,
+  CASE WHEN count(*) = :size::INT AND EXISTS (SELECT FROM Stuff WHERE stuff < min(shown.stuff))
+    THEN json_build_array('-stuff', min(shown.stuff)) END AS next
+FROM (
+  SELECT sid, stuff FROM Stuff WHERE stuff < coalesce(:after::TEXT, chr(1114111)) ORDER BY stuff DESC LIMIT :size::INT
+) AS shown;
 
 -- name: search_stuff(filter, sort, number, text, size)^
--- The same among what matches a LIKE pattern. REPLANNED: only a known pattern can use the index for its prefix.
+-- A page of what matches a LIKE pattern, in one of the four orders, of which one is executed. REPLANNED: only a known pattern
+-- can use the index for its prefix.
 WITH page AS MATERIALIZED (
   (SELECT sid, stuff FROM Stuff WHERE stuff LIKE :filter AND :sort = 'sid' AND sid > coalesce(:number::INT, 0)
    ORDER BY sid LIMIT :size::INT + 1)
@@ -129,16 +144,15 @@ UPDATE Utilisateur SET pword = :pword WHERE login = :login;
 -- Log out everywhere: the tokens of before die.
 UPDATE Utilisateur SET epoch = epoch + 1 WHERE login = :login;
 
--- name: list_users(filter, number, size)^
+-- name: list_users(filter, after, size)^
 -- A page of users, and where the next one begins if there is more. Never a hash.
-WITH page AS MATERIALIZED (
+SELECT json_agg(shown) AS items,
+  CASE WHEN count(*) = :size::INT AND EXISTS (SELECT FROM Utilisateur WHERE login LIKE :filter AND id > max(shown.id))
+    THEN json_build_array('id', max(shown.id)) END AS next
+FROM (
   SELECT id, login, isAdmin, created FROM Utilisateur
-  WHERE id > coalesce(:number::INT, 0) AND login LIKE :filter ORDER BY id LIMIT :size::INT + 1
-)
-SELECT
-  (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
-  (SELECT json_build_array('id', id) FROM page
-   WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
+  WHERE login LIKE :filter AND id > coalesce(:after::INT, 0) ORDER BY id LIMIT :size::INT
+) AS shown;
 
 -- name: count_users(filter)$
 -- How many match; only on request, as all counts.
@@ -173,25 +187,24 @@ SELECT 0 FROM Utilisateur WHERE id = :uid AND :match IS NOT NULL AND NOT EXISTS 
 -- OWNED
 --
 
--- name: list_owned(number, size)^
+-- name: list_owned(after, size)^
 -- A page of all that is owned, and where the next one begins if there is more.
-WITH page AS MATERIALIZED (
-  SELECT oid, object, owner FROM Owned WHERE oid > coalesce(:number::INT, 0) ORDER BY oid LIMIT :size::INT + 1
+WITH page AS MATERIALIZED (  -- which Citus can collect from all shards
+  SELECT oid, object, owner FROM Owned WHERE oid > coalesce(:after::INT, 0) ORDER BY oid LIMIT :size::INT + 1
 )
 SELECT
   (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
   (SELECT json_build_array('oid', oid) FROM page
    WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
 
--- name: list_owned_uid(uid, number, size)^
+-- name: list_owned_uid(uid, after, size)^
 -- A page of what one user owns.
-WITH page AS MATERIALIZED (
-  SELECT oid, object, owner FROM Owned WHERE owner = :uid AND oid > coalesce(:number::INT, 0) ORDER BY oid LIMIT :size::INT + 1
-)
-SELECT
-  (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
-  (SELECT json_build_array('oid', oid) FROM page
-   WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
+SELECT json_agg(shown) AS items,
+  CASE WHEN count(*) = :size::INT AND EXISTS (SELECT FROM Owned WHERE owner = :uid AND oid > max(shown.oid))
+    THEN json_build_array('oid', max(shown.oid)) END AS next
+FROM (
+  SELECT oid, object, owner FROM Owned WHERE owner = :uid AND oid > coalesce(:after::INT, 0) ORDER BY oid LIMIT :size::INT
+) AS shown;
 
 -- name: count_owned()$
 -- How much there is in all.

@@ -22,17 +22,16 @@ import psycopg
 ROOT = Path(__file__).parent.parent
 USERS = 100_000
 # what is asked: the query's name, and its parameters for a table of so many rows
-PAGE = {"sort": "sid", "text": None, "size": 100}
-FIRST, ANY = PAGE | {"number": None}, {"sort": "sid", "number": None, "text": None, "size": 100}
+ANY = {"sort": "sid", "number": None, "text": None, "size": 100}
 OPERATIONS: dict[str, tuple[str, Any]] = {
     "row by key": ("get_stuff_sid", lambda n: {"sid": n // 2}),
-    "page 1": ("list_stuff", lambda n: FIRST),
-    "page in the middle": ("list_stuff", lambda n: PAGE | {"number": n // 2}),
-    "page by text": ("list_stuff", lambda n: {"sort": "stuff", "number": None, "text": f"thing {n // 2:08d}", "size": 100}),
+    "page 1": ("list_stuff_sid", lambda n: {"after": None, "size": 100}),
+    "page in the middle": ("list_stuff_sid", lambda n: {"after": n // 2, "size": 100}),
+    "page by text": ("list_stuff_stuff", lambda n: {"after": f"thing {n // 2:08d}", "size": 100}),
     "filter by prefix": ("search_stuff", lambda n: ANY | {"filter": f"thing {n // 200:06d}%", "sort": "stuff"}),
     "filter in the middle": ("search_stuff", lambda n: ANY | {"filter": "%no such thing%"}),
     "insert": ("add_stuff", lambda n: {"stuff": f"new {time.time_ns()}"}),
-    "owner's list": ("list_owned_uid", lambda n: {"uid": USERS // 2, "number": None, "size": 100}),
+    "owner's list": ("list_owned_uid", lambda n: {"uid": USERS // 2, "after": None, "size": 100}),
 }
 REPLANNED = {"search_stuff"}  # never prepared: only a known pattern can use the index
 FILL = """

@@ -14,14 +14,14 @@ owned = Blueprint("owned", __name__)
 @owned.get("/object", authorize="ADMIN", endpoint="get_object")
 def get_owned(count: Count, limit: Limit = Limit(100), after: Cursor = Cursor()) -> list[Owned]:
     """List all objects of all users."""
-    return page(db.list_owned(number=after.of("oid").number, size=limit), db.count_owned() if count else None)
+    return page(db.list_owned(after=after.of("oid").key, size=limit), db.count_owned() if count else None)
 
 
 # GET /owned/<uid>: one's objects
 @owned.get("/owned/<uid>", authorize=("user",))
 def get_owned_uid(uid: Key, count: Count, limit: Limit = Limit(100), after: Cursor = Cursor()) -> list[Owned]:
     """List one's own objects."""
-    rows = db.list_owned_uid(uid=uid, number=after.of("oid").number, size=limit)
+    rows = db.list_owned_uid(uid=uid, after=after.of("oid").key, size=limit)
     return page(rows, db.count_owned_uid(uid=uid) if count else None)
 
 

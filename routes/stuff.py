@@ -1,5 +1,8 @@
 """Stuff: create, read, update, delete and search, open to all."""
 
+from collections.abc import Callable
+from typing import Any
+
 from FlaskSimpleAuth import Blueprint, err
 
 from database import db
@@ -7,6 +10,13 @@ from model import Cursor, Key, Limit, Pattern, Stuff, StuffItems, StuffKey, Stuf
 from wire import Count, Created, IfMatch, changed, created, created_all, page
 
 stuff = Blueprint("stuff", __name__)
+# a query for each order: one with a branch for each would be planned anew each time
+LISTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "sid": lambda **at: db.list_stuff_sid(**at),
+    "-sid": lambda **at: db.list_stuff_sid_desc(**at),
+    "stuff": lambda **at: db.list_stuff_stuff(**at),
+    "-stuff": lambda **at: db.list_stuff_stuff_desc(**at),
+}
 
 
 # GET /stuff: search, page by page
@@ -20,8 +30,10 @@ def get_stuff(
 ) -> list[Stuff]:
     """List stuff, all of it or what matches a SQL LIKE pattern."""
     at = after.of(sort)
-    position = {"sort": sort, "number": at.number, "text": at.text, "size": limit}
-    rows = db.list_stuff(**position) if filter is None else db.search_stuff(filter=filter, **position)
+    if filter is None:
+        rows = LISTS[sort](after=at.key, size=limit)
+    else:
+        rows = db.search_stuff(filter=filter, sort=sort, number=at.number, text=at.text, size=limit)
     return page(rows, db.count_stuff(filter=filter or "%") if count else None)
 
 

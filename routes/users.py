@@ -19,7 +19,7 @@ def get_users(
     after: Cursor = Cursor(),
 ) -> list[User]:
     """List users, all of them or those whose login matches a SQL LIKE pattern."""
-    rows = db.list_users(filter=filter, number=after.of("id").number, size=limit)
+    rows = db.list_users(filter=filter, after=after.of("id").key, size=limit)
     return page(rows, db.count_users(filter=filter) if count else None)
 
 

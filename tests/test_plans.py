@@ -56,3 +56,22 @@ def test_a_million_rows_are_not_read_for_one_page(file: Path) -> None:
     # what may stand anywhere in a text is looked for everywhere, for as long as DATABASE_READ_TIMEOUT allows
     assert "Seq Scan" not in plan or file.stem == "filter-in-the-middle"
     assert (file.stem != "filter-by-prefix") or re.search(r"stuff_stuff_key.*\n +Index Cond: \(\(stuff >= 'thing", plan)
+
+
+@pytest.mark.internal
+@pytest.mark.parametrize("name", [*(name for name in QUERIES if name.startswith("list_stuff_")), "list_owned_uid"])
+def test_a_list_is_planned_once(name: str) -> None:
+    from database import db
+
+    session, statement = db.fresh.take(), getattr(db, name).sql
+    try:
+        for _ in range(20):
+            session.run(statement, statement.values({"uid": 1, "after": None, "size": 100}))
+        plans = session.connection.execute(
+            "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = %s", [name]
+        ).fetchone()
+    finally:
+        session.connection.rollback()
+        db.fresh.give(session)
+    assert plans is not None
+    assert plans[0] >= 15

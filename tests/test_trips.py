@@ -15,7 +15,7 @@ COSTS: list[tuple[str, str, str, dict[str, str], list[str]]] = [
     ("GET", "/live", "nobody", {}, []),
     ("GET", "/ready", "nobody", {}, ["get_now"]),
     ("GET", "/stuff/1", "nobody", {}, ["get_stuff_sid"]),
-    ("GET", "/stuff", "nobody", {}, ["list_stuff"]),
+    ("GET", "/stuff", "nobody", {}, ["list_stuff_sid"]),
     ("GET", "/stuff", "nobody", {"filter": "C%"}, ["search_stuff"]),
     ("POST", "/stuff", "nobody", {"stuff": "Clock"}, [OPEN + "add_stuff", "_commit"]),
     ("PUT", "/stuff/1", "nobody", {"stuff": "Clock"}, [OPEN + "upd_stuff_sid", "_commit"]),
