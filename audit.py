@@ -64,11 +64,11 @@ def init_app(app: Flask) -> None:
 
     @app.after_request
     def audit_end(response: Response) -> Response:
-        if response.status_code == 403:
+        if response._status_code == 403:
             try:
                 event("REFUSED", context()[0])
             except errors.Problem as problem:  # no trail, no answer that says more than that
                 return errors.from_problem(problem)
-        elif request.method not in READS and not sealer._thread:
+        elif not sealer._thread and request.method not in READS:
             sealer.start()
         return response

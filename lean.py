@@ -79,8 +79,8 @@ class Response(flask.Response):
     def of(cls, body: bytes, status: int, kind: str) -> "Response":
         """An answer made at once of its body, status code and media type."""
         self = cls.__new__(cls)
-        self.headers = Headers()
-        self.headers._list += ("Content-Type", kind), ("Content-Length", str(len(body)))
+        self.headers = Headers.__new__(Headers)
+        self.headers._list = [("Content-Type", kind), ("Content-Length", str(len(body)))]
         self._status, self._status_code = LINES[status], status
         self.response, self.direct_passthrough, self._on_close = [body], False, []
         return self
@@ -108,6 +108,29 @@ def names(response: flask.Response) -> set[str]:
     return {name for name, _ in response.headers._list}
 
 
+class AppContext(flask.ctx.AppContext):
+    """An application's context, of which no signal tells."""
+
+    def __init__(self, app: flask.Flask) -> None:
+        self.app, self.g = app, app.app_ctx_globals_class()
+        self._cv_tokens = []
+
+    @cached_property
+    def url_adapter(self) -> MapAdapter | None:
+        return self.app.create_url_adapter(None)
+
+    def push(self) -> None:
+        self._cv_tokens.append(_cv_app.set(self))
+
+    def pop(self, exc: BaseException | None = None) -> None:
+        token = self._cv_tokens.pop()
+        try:
+            if not self._cv_tokens and self.app.teardown_appcontext_funcs:
+                self.app.do_teardown_appcontext(exc)
+        finally:
+            _cv_app.reset(token)
+
+
 class Context(RequestContext):
     """A request's context, which has no session and remembers which rule a path leads to."""
 
@@ -128,6 +151,18 @@ class Context(RequestContext):
             inner.push()
         self._cv_tokens.append((_cv_request.set(self), inner))
         self.match_request()
+
+    def pop(self, exc: BaseException | None = None) -> None:
+        token, inner = self._cv_tokens.pop()
+        try:
+            if not self._cv_tokens:
+                self.app.do_teardown_request(exc)
+                self.request.close()
+                self.request.environ["werkzeug.request"] = None  # a cycle, which would be left to the collector
+        finally:
+            _cv_request.reset(token)
+            if inner:
+                inner.pop(exc)
 
     def match_request(self) -> None:
         asked, known = self.request, cast(Flask, self.app).known
@@ -156,6 +191,9 @@ class Flask(fsa.Flask):  # type: ignore[misc]
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Views and hooks are plain functions."""
         return func
+
+    def app_context(self) -> AppContext:
+        return AppContext(self)
 
     def request_context(self, environ: Any) -> "Context":
         return Context(self, environ)

@@ -48,7 +48,7 @@ def end(response: Response) -> Response:
     lean.add(response, "X-Request-Id", here.request_id)
     rule = at.url_rule.rule.replace("<string:", "<") if at.url_rule else None  # as it was written
     seconds = time.perf_counter() - here.started
-    counters.request(at.method, rule, response.status_code, seconds)
+    counters.request(at.method, rule, response._status_code, seconds)
     conf, more = app.config, {}
     if conf["SERVER_TIMING"]:
         response.headers["Server-Timing"] = ", ".join(
@@ -64,19 +64,17 @@ def end(response: Response) -> Response:
     slow = conf["SLOW_REQUEST"] is not None and seconds > conf["SLOW_REQUEST"]
     if slow:
         more["queries"] = [[name, round(1000 * lasted, 2)] for name, _, lasted in db.ran()]
-    write(
-        "WARNING" if slow else "INFO",
-        "slow request" if slow else "request",
-        id=here.request_id,
-        method=at.method,
-        path=at.path,
-        route=rule,
-        status=response.status_code,
-        ms=round(1000 * seconds, 2),
-        login=here.user["login"] if "user" in here else None,
-        address=at.remote_addr,
-        **more,
-    )
+    told = {
+        "id": here.request_id,
+        "method": at.method,
+        "path": at.path,
+        "route": rule,
+        "status": response._status_code,
+        "ms": round(1000 * seconds, 2),
+        "login": here.user["login"] if "user" in here else None,
+        "address": at.remote_addr,
+    }
+    write("WARNING" if slow else "INFO", "slow request" if slow else "request", told | more if more else told)
     return response
 
 
@@ -85,16 +83,16 @@ _profiling = threading.Lock()  # Python can profile one thread at a time
 
 def profiled(_: BaseException | None) -> None:
     """End the profile of a request, and log it if it was an administrator who asked for it."""
-    if "profile" in g:
+    if "profile" in g._get_current_object():
         g.profile.disable()
         _profiling.release()
         if "user" in g and g.user["isadmin"]:
             text = io.StringIO()
             pstats.Stats(g.profile, stream=text).sort_stats("cumulative").print_stats(40)
-            write("INFO", "profile", id=g.request_id, profile=text.getvalue())
+            write("INFO", "profile", {"id": g.request_id, "profile": text.getvalue()})
 
 
-def write(level: str, event: str, **fields: Any) -> None:
+def write(level: str, event: str, fields: dict[str, Any]) -> None:
     """One line: JSON, or readable on a terminal."""
     if TERMINAL:  # pragma: no cover
         line = f"{level} {event} " + " ".join(f"{k}={v}" for k, v in fields.items() if v is not None)
@@ -112,7 +110,7 @@ class Handler(logging.Handler):
     """Python's logging in the same lines, with the id of the request at hand."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        write(record.levelname, record.name, **_told(record))
+        write(record.levelname, record.name, _told(record))
 
 
 class Formatter(logging.Formatter):
@@ -157,7 +155,8 @@ def init_app(app: Flask) -> None:
     root = logging.getLogger()
     root.handlers = [Handler()]
     if conf["MAIL"]:
-        root.addHandler(alarms.Mail(conf["MAIL"], counters.folder / "told", lambda why: write("WARNING", "mail", message=why)))
+        failed = lambda why: write("WARNING", "mail", {"message": why})  # noqa: E731
+        root.addHandler(alarms.Mail(conf["MAIL"], counters.folder / "told", failed))
     if conf["SYSLOG"]:
         root.addHandler(alarms.syslog(conf["SYSLOG"]))
     for handler in root.handlers[1:]:

@@ -171,9 +171,10 @@ class Session:
         """One statement in one round trip."""
         self.since = time.monotonic()
         try:
-            self._prepare(statement)
             if self.prepared is None or statement.replanned:
                 return self.checked(self.pg.exec_params(statement.text, values))
+            if statement.name not in self.prepared:
+                self._prepare(statement)
             return self.checked(self.pg.exec_prepared(statement.name, values))  # type: ignore[arg-type]
         finally:
             self.since = 0.0

@@ -254,6 +254,8 @@ class Flask(lean.Flask):
 
 def given() -> dict[str, Any]:
     """The parameters of a request, wherever they came from; of a file, the digest of its content."""
+    if not request.has_body:
+        return dict(request.args)
     body: Mapping[str, Any] = request.get_json() if request.is_json else request.form
     files = {name: hashlib.sha256(file.read()).hexdigest() for name, file in request.files.items()}
     for file in request.files.values():
@@ -324,10 +326,10 @@ def _check_utf8(raw: bytes) -> None:
 
 def finish(response: flask.Response) -> flask.Response:
     """The headers of every answer."""
-    there = lean.names(response)
+    there, asked = lean.names(response), request._get_current_object()
     lean.add(response, "X-Content-Type-Options", "nosniff")
     if "Cache-Control" not in there:
-        open_ = "HTTP_AUTHORIZATION" not in request._get_current_object().environ and response._status_code in (200, 304)
+        open_ = "HTTP_AUTHORIZATION" not in asked.environ and response._status_code in (200, 304)
         lean.add(response, "Cache-Control", "no-cache" if open_ and "ETag" in there else "no-store")
     headers = response.headers
     if response._status_code == 401:  # FlaskSimpleAuth has named its own schemes
