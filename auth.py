@@ -51,7 +51,7 @@ class Passwords:
         self.attempts, self.period, self.limits = Attempts(conf), conf["LOGIN_PERIOD"], conf["LOGIN_LIMITS"]
         self._key = os.urandom(32)
         self._lock = threading.Lock()  # a TTLCache is not made for threads
-        self._verified: TTLCache[bytes, tuple[dict[str, Any], bytes]] = TTLCache(KNOWN, conf["PASSWORD_MEMORY"])
+        self._verified: TTLCache[bytes, tuple[dict[str, Any], Any]] = TTLCache(KNOWN, conf["PASSWORD_MEMORY"])
 
     def hash(self, password: str, field: str) -> str:
         """The hash of a new password that is fit.
@@ -78,7 +78,7 @@ class Passwords:
             known = self._verified.get(key)
         counters.count("stuff_password_memory_total", result="hit" if known else "miss")
         if known:
-            db.expect("get_auth", lambda row: self._still(key, known, row), login=login)
+            db.expect(known[1])
             return known[0]
         user = db.get_auth(login=login)
         reference = user["pword"] if user else self.nobody
@@ -99,15 +99,17 @@ class Passwords:
         if stronger:
             db.set_pword_rehash(login=login, old=reference, new=stronger)
         else:
+            shown, proof = _shown(user), self._digest(reference)
+            expected = db.expected("get_auth", lambda row: self._still(key, shown, proof, row), login=login)
             with self._lock:
-                self._verified[key] = _shown(user), self._digest(reference)
+                self._verified[key] = shown, expected
         return cast(dict[str, Any], user)
 
     def _digest(self, text: str) -> bytes:
         return hashlib.blake2b(text.encode(), key=self._key).digest()
 
-    def _still(self, key: bytes, known: tuple[dict[str, Any], bytes], row: dict[str, Any] | None) -> bool:
-        same = row is not None and known == (_shown(row), self._digest(row["pword"]))
+    def _still(self, key: bytes, shown: dict[str, Any], proof: bytes, row: dict[str, Any] | None) -> bool:
+        same = row is not None and shown == _shown(row) and proof == self._digest(row["pword"])
         if not same:
             with self._lock:
                 self._verified.pop(key, None)
@@ -141,7 +143,7 @@ class Tokens:
     def __init__(self, conf: dict[str, Any]) -> None:
         self.kind, self.realm, self.delay = conf["FSA_TOKEN_TYPE"], conf["FSA_REALM"], 60 * conf["FSA_TOKEN_DELAY"]
         self.secret = (conf.get("FSA_TOKEN_SECRET") or "").encode()  # an empty one does not start, see commands
-        self._known: dict[str, tuple[dict[str, Any], float]] = {}  # tokens that were right: whose, and until when
+        self._known: dict[str, tuple[dict[str, Any], float, Any]] = {}  # tokens that were right: whose, until when
 
     def make(self, user: dict[str, Any]) -> str:
         """A token for a user, for now and a while."""
@@ -157,16 +159,17 @@ class Tokens:
 
         :raises ErrorResponse: 401 if it is forged, expired or revoked; the token itself is never repeated.
         """
-        user, end = self._known.get(token, ({}, 0.0))
-        if end > time.time():
-            db.expect("get_auth", lambda row: self._still(token, user, row), login=user["login"])
-            return user
+        known = self._known.get(token)
+        if known and known[1] > time.time():
+            db.expect(known[2])
+            return known[0]
         found = self._jwt(token) if self.kind == "jwt" else self._readable(token)
         if found is None:
             raise ErrorResponse("invalid token", 401)
         if len(self._known) >= KNOWN:
             self._known.clear()
-        user, end = self._known[token] = _shown(found[0]), found[1]
+        user, end = _shown(found[0]), found[1]
+        self._known[token] = user, end, db.expected("get_auth", lambda row: self._still(token, user, row), login=user["login"])
         return user
 
     def _still(self, token: str, user: dict[str, Any], row: dict[str, Any] | None) -> bool:
@@ -248,7 +251,7 @@ class Auth:
 
 def _credentials(request: Request, scheme: str) -> str | None:
     """What follows a scheme, whatever its case, in Authorization."""
-    kind, _, credentials = (request.headers.get("Authorization") or "").partition(" ")
+    kind, _, credentials = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     return credentials.strip() if kind.lower() == scheme else None
 
 

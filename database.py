@@ -79,6 +79,30 @@ TRACE = Statement.make("_trace", "SELECT set_config('application_name', left('st
 TIMEOUT = Statement.make("_timeout", "SELECT set_config('statement_timeout', :timeout, TRUE)")
 
 
+class Expected:
+    """A row that is taken for known, until it is read.
+
+    :param fits: whether what was found is what was expected.
+    """
+
+    __slots__ = ("fits", "known", "statement", "values")
+
+    def __init__(self, statement: Statement, values: list[bytes | None], fits: Callable[[dict[str, Any] | None], bool]) -> None:
+        self.statement, self.values, self.fits = statement, values, fits
+        self.known: tuple[bytes | None, ...] | None = None  # as the server sent it when it was last found to fit
+
+    def check(self, session: Session, result: PGresult) -> None:
+        """Compare the row with what was expected.
+
+        :raises errors.Problem: it is not so, run the request again.
+        """
+        found = tuple(result.get_value(0, column) for column in range(result.nfields)) if result.ntuples else None
+        if found is None or found != self.known:
+            if not self.fits(session.load(result)[0] if found else None):
+                raise errors.Problem(503, retry=True)
+            self.known = found
+
+
 class Work:
     """What a thread does for the request at hand.
 
@@ -93,7 +117,7 @@ class Work:
         self.aside = False  # whether standbys are left alone: the one that was asked was behind, or none could be had
         self.held: dict[Pool, Session] = {}
         self.ran: list[tuple[str, float, float]] = []
-        self.expected: tuple[Statement, dict[str, Any], Callable[[dict[str, Any] | None], bool]] | None = None
+        self.expected: Expected | None = None
 
 
 class Here(threading.local):
@@ -237,13 +261,21 @@ class DB(anodb.DB):  # type: ignore[misc]
             self.fresh.give(session)
         return "\n".join(row["QUERY PLAN"] for row in rows)
 
-    def expect(self, query: str, fits: Callable[[dict[str, Any] | None], bool], **named: Any) -> None:
-        """Go on as if the row of a query were known: it is read in the same round trip as the request's next statement.
+    def expected(self, query: str, fits: Callable[[dict[str, Any] | None], bool], **named: Any) -> Expected:
+        """A row that a query is expected to find.
 
         :param query: name of a query that is FRESH and gives one row or none.
-        :param fits: whether what it found is what was expected; if not, all that was done is undone and the request runs again.
+        :param fits: whether what it found is what was expected.
         """
-        self._here.work.expected = getattr(self, query).sql, named, fits
+        statement: Statement = getattr(self, query).sql
+        return Expected(statement, statement.values(named), fits)
+
+    def expect(self, expected: Expected) -> None:
+        """Go on as if a row were known: it is read in the same round trip as the request's next statement.
+
+        If it is another one by then, all that was done is undone and the request runs again.
+        """
+        self._here.work.expected = expected
 
     def confirm(self) -> None:
         """Read now what is expected and has not been read yet.
@@ -251,9 +283,11 @@ class DB(anodb.DB):  # type: ignore[misc]
         :raises errors.Problem: it is not so, run the request again.
         """
         work = self._here.work
-        if work.expected:
-            (statement, named, fits), work.expected = work.expected, None
-            _compare(self.execute(statement, named)[1], fits)
+        if expected := work.expected:
+            work.expected = None
+            rows = self._run(self.fresh, expected.statement, expected.values, work)[1]
+            if not expected.fits(rows[0] if rows else None):
+                raise errors.Problem(503, retry=True)
 
     def execute(self, statement: Statement, named: dict[str, Any]) -> Found:
         """Run a statement on the session that suits it: number of rows touched, and the rows."""
@@ -298,14 +332,14 @@ class DB(anodb.DB):  # type: ignore[misc]
         expected, work.expected = work.expected, None
         try:
             if expected:
-                before.append((expected[0], expected[0].values(expected[1])))
+                before.append((expected.statement, expected.values))
             if before:
                 results = session.batch(*before, (statement, values), *after)
                 first = [session.checked(each) for each in results[: len(before)]]
                 if position is not None and first[-1].get_value(0, 0) != b"t":
                     raise Behind(503)
                 if expected:
-                    _compare(session.load(first[-1]), expected[2])
+                    expected.check(session, first[-1])
                 result, *_ = [session.checked(each) for each in results[len(before) :]]
             else:
                 result = session.run(statement, values)
@@ -425,11 +459,6 @@ class DB(anodb.DB):  # type: ignore[misc]
             pool.close()
         if self.bound:
             self.bound.close()
-
-
-def _compare(rows: list[dict[str, Any]], fits: Callable[[dict[str, Any] | None], bool]) -> None:
-    if not fits(rows[0] if rows else None):
-        raise errors.Problem(503, retry=True)
 
 
 db: Any = Reference()

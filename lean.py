@@ -57,12 +57,6 @@ class Request(flask.Request):
     def args(self) -> Any:
         return super().args if self.query_string else NOTHING
 
-    def _load_form_data(self) -> None:
-        if self.has_body:
-            super()._load_form_data()
-        else:
-            self.__dict__["form"] = self.__dict__["files"] = NOTHING
-
     def get_data(self, *args: Any, **kwargs: Any) -> Any:
         read = self.environ.get("stuff.read")  # by bodies.py, all of it
         return super().get_data(*args, **kwargs) if read is None or kwargs.keys() - {"cache"} else read

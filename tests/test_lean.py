@@ -143,3 +143,22 @@ def test_contexts_nest_as_flask_s_do(app: Any) -> None:
             assert flask.request.view_args == {"name": "a"}
     with app.test_request_context("/thing/a"):
         assert flask.g._get_current_object() is not outer.g
+
+
+def test_contexts_end_as_flask_s_do(app: Any) -> None:
+    import flask
+
+    ended: list[BaseException | None] = []
+    app.teardown_appcontext(ended.append)
+    app.get("/thing/<name>", authorize="OPEN", endpoint="thing")(lambda name: {"name": name})
+    app.config["SERVER_NAME"] = "api.example"
+    with app.app_context():
+        assert flask.url_for("thing", name="a") == "http://api.example/thing/a"
+    assert ended == [None]
+    context = app.test_request_context("/thing/a")
+    with context:
+        with context:  # as a view that is run with it a second time does
+            pass
+        assert ended == [None]
+        assert flask.request.view_args == {"name": "a"}
+    assert ended == [None, None]

@@ -1,6 +1,7 @@
 """Under the routes: each kind of query, statements apart from the transaction, and servers that fall silent."""
 
 import gc
+import itertools
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -193,7 +194,7 @@ def test_what_is_expected_is_read_with_the_next_statement(sql: Any, writes: bool
     from database import DB
     from errors import Problem
 
-    seen = []
+    seen, number = [], itertools.count()
 
     def fits(row: Any) -> bool:
         seen.append(row)
@@ -202,25 +203,28 @@ def test_what_is_expected_is_read_with_the_next_statement(sql: Any, writes: bool
     other: Any = DB(read=read, pooled=pooled, **app.config["ANODB"] | {"queries": "queries.sql"})
 
     def act() -> Any:
-        return other.add_stuff(stuff="Lamp") if writes else other.get_stuff_sid(sid=1)
+        return other.add_stuff(stuff=f"Lamp {next(number)}") if writes else other.get_stuff_sid(sid=1)
 
     other.open(writes)
-    other.expect("get_auth", fits, login="calvin")
-    assert act()
+    expected = other.expected("get_auth", fits, login="calvin")
+    for _ in range(3):
+        other.expect(expected)
+        assert act()
     other.confirm()
-    assert [row["login"] for row in seen] == ["calvin"]
+    assert {row["login"] for row in seen} == {"calvin"}
+    seen.clear()
     other.commit()
     other.release()
 
     other.open(writes)
-    other.expect("get_auth", fits, login="nobody")
+    other.expect(other.expected("get_auth", fits, login="nobody"))
     with pytest.raises(Problem) as refused:
-        act()  # a second Lamp: who is not there is not told that there is one
+        act()
     assert (refused.value.status, refused.value.retry) == (503, True)
     other.rollback()
     other.release()
-    assert seen[1:] == [None]
-    assert sql("SELECT count(*) FROM Stuff") == [(2 + writes,)]
+    assert seen == [None]
+    assert sql("SELECT count(*) FROM Stuff") == [(2 + 3 * writes,)]
     other.close()
 
 
