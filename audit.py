@@ -18,8 +18,9 @@ def context() -> tuple[str, str, str]:
     """Login, request id and address: the triggers write them down with each change."""
     if not has_request_context():
         return "", "", ""
-    user = g.get("user")
-    return user["login"] if user else "", g.get("request_id", ""), request.remote_addr or ""
+    here = g._get_current_object()
+    user = here.get("user")
+    return user["login"] if user else "", here.get("request_id", ""), request.remote_addr or ""
 
 
 def event(name: str, login: str | None) -> None:

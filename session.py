@@ -201,7 +201,7 @@ class Session:
             self._flush()
             for _ in commands:
                 results.append(self._result())
-                self._result()  # nothing more of this one
+                pg.get_result()  # nothing more of this one, which libpq knows by itself
             self._result()  # the end of all
             pg.exit_pipeline_mode()
             return results

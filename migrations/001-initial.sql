@@ -97,7 +97,7 @@ CREATE TABLE Audit(
 CREATE INDEX audit_login ON Audit(login, aid);
 CREATE INDEX audit_tab ON Audit(tab, aid);
 CREATE INDEX audit_at ON Audit USING brin(at);
-CREATE INDEX audit_xid ON Audit USING brin(xid);
+CREATE INDEX audit_xid ON Audit(xid, aid);  -- the order of the seal
 
 CREATE FUNCTION audit_change() RETURNS TRIGGER LANGUAGE plpgsql AS $$
 DECLARE
@@ -135,6 +135,8 @@ $$;
 CREATE FUNCTION seal_audit(most INT) RETURNS INT LANGUAGE plpgsql AS $$
 DECLARE
   last Seal;
+  begun BIGINT;
+  rows REFCURSOR;
   one Audit;
   sealed INT := 0;
 BEGIN
@@ -142,13 +144,22 @@ BEGIN
     RETURN 0;  -- another server is at it
   END IF;
   SELECT * INTO last FROM Seal ORDER BY link DESC LIMIT 1;
-  FOR one IN
-    SELECT * FROM Audit AS a
-    WHERE a.xid >= coalesce((SELECT b.xid FROM Audit AS b WHERE b.aid = last.aid), 0)
-      AND a.xid < pg_snapshot_xmin(pg_current_snapshot())::TEXT::BIGINT
-      AND NOT EXISTS (SELECT FROM Seal AS s WHERE s.aid = a.aid)
-    ORDER BY a.xid, a.aid LIMIT most
+  SELECT xid INTO begun FROM Audit WHERE aid = last.aid;
+  IF begun >= pg_snapshot_xmax(pg_current_snapshot())::TEXT::BIGINT THEN
+    -- restored from a dump of another cluster, whose transactions were further: once, look for what is not sealed yet
+    OPEN rows FOR SELECT a.* FROM Audit AS a, pg_current_snapshot() AS now
+      WHERE (a.xid < pg_snapshot_xmin(now)::TEXT::BIGINT OR a.xid >= pg_snapshot_xmax(now)::TEXT::BIGINT)
+        AND NOT EXISTS (SELECT FROM Seal AS s WHERE s.aid = a.aid)
+      ORDER BY a.xid < pg_snapshot_xmin(now)::TEXT::BIGINT, a.xid, a.aid LIMIT most;
+  ELSE
+    OPEN rows FOR SELECT * FROM Audit
+      WHERE (xid, aid) > (coalesce(begun, 0), coalesce(last.aid, 0))
+        AND xid < pg_snapshot_xmin(pg_current_snapshot())::TEXT::BIGINT
+      ORDER BY xid, aid LIMIT most;
+  END IF;
   LOOP
+    FETCH rows INTO one;
+    EXIT WHEN NOT FOUND;
     last := ROW(coalesce(last.link, 0) + 1, one.aid, audit_hash(last.hash, one));
     INSERT INTO Seal VALUES (last.*);
     sealed := sealed + 1;
