@@ -35,7 +35,7 @@ from metrics import counters
 from model import Login
 
 MAX_BYTES = 72  # of a password: bcrypt looks no further
-KNOWN = 10_000  # passwords, and tokens, that a process remembers
+PASSWORDS, TOKENS = 10_000, 2_000  # that a process remembers, at a kilobyte each: forgetting costs a hash, or a round trip
 OTHERS = ["pbkdf2_sha256", "pbkdf2_sha512", "sha512_crypt", "sha256_crypt"]  # hashes that are read, then replaced
 
 
@@ -51,7 +51,7 @@ class Passwords:
         self.attempts, self.period, self.limits = Attempts(conf), conf["LOGIN_PERIOD"], conf["LOGIN_LIMITS"]
         self._key = os.urandom(32)
         self._lock = threading.Lock()  # a TTLCache is not made for threads
-        self._verified: TTLCache[bytes, tuple[dict[str, Any], Any]] = TTLCache(KNOWN, conf["PASSWORD_MEMORY"])
+        self._verified: TTLCache[bytes, tuple[dict[str, Any], Any]] = TTLCache(PASSWORDS, conf["PASSWORD_MEMORY"])
 
     def hash(self, password: str, field: str) -> str:
         """The hash of a new password that is fit.
@@ -166,7 +166,7 @@ class Tokens:
         found = self._jwt(token) if self.kind == "jwt" else self._readable(token)
         if found is None:
             raise ErrorResponse("invalid token", 401)
-        if len(self._known) >= KNOWN:
+        if len(self._known) >= TOKENS:
             self._known.clear()
         user, end = _shown(found[0]), found[1]
         self._known[token] = user, end, db.expected("get_auth", lambda row: self._still(token, user, row), login=user["login"])

@@ -142,7 +142,7 @@ def test_only_so_many_tokens_are_remembered(client: Any, monkeypatch: pytest.Mon
     import auth
     from app import app
 
-    monkeypatch.setattr(auth, "KNOWN", 2)
+    monkeypatch.setattr(auth, "TOKENS", 2)
     tokens = [login(client, "hobbes", "susie"), login(client, "susie", "derkins"), login(client, "calvin", "hobbes")]
     for token in tokens * 2:
         client.get("/whoami", 200, headers=token)
