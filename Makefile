@@ -265,7 +265,7 @@ check.monitoring: venv/.run ## alert rules, and each graph of the dashboard, by 
 	@venv/bin/python tests/ops/monitoring.py
 
 .PHONY: check.overload
-check.overload: venv/.run ## too many clients, half-sent requests, a search made to be slow: others are answered
+check.overload: venv/.run ## too many clients, half-sent requests, a slow search (in ROWS=2000000 rows): others are answered
 	@venv/bin/python tests/ops/overload.py
 
 .PHONY: check.redis

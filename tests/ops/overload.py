@@ -6,6 +6,7 @@ and vanish; a search made to be slow. Meanwhile who reads must be answered, and 
 
 import http.client
 import json
+import os
 import socket
 import statistics
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from cluster import Answer, Cluster, Load, ask, serving, summary, wait, workplace
 
 HALF = b"POST /stuff HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n" + b'{"stuff": "'
-ROWS = 2_000_000
+ROWS = int(os.environ.get("ROWS", "2000000"))  # that are searched
 
 
 def well(port: int, seconds: float = 2.0) -> list[Answer]:
