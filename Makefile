@@ -276,6 +276,10 @@ check.redis: venv/.redis ## Redis killed, failed over by its sentinels, frozen: 
 check.restore: venv/.run ## back up, delete all, restore to the moment before
 	@venv/bin/python tests/ops/restore.py
 
+.PHONY: check.barman
+check.barman: venv/.run ## the same by Barman, which receives the log by streaming (needs barman)
+	@venv/bin/python tests/ops/barman.py
+
 .PHONY: check.rolling
 check.rolling: venv/.run ## two servers behind HAProxy restarted in turn under load: no request is lost (needs haproxy)
 	@venv/bin/python tests/ops/rolling.py

@@ -7,7 +7,6 @@ afterwards, on the restored database: all that was acknowledged before the disas
 import shutil
 import sys
 import time
-from pathlib import Path
 
 from cluster import NODE, Cluster, Load, Node, ask_once, serving, wait, workplace
 
@@ -23,45 +22,62 @@ recovery_target_action = promote
 """
 
 
-def archiving(node: Node, archive: Path) -> None:
-    archive.mkdir()
-    shutil.chown(archive, node.folder.owner(), node.folder.group())
-    node.configure(ARCHIVE.format(archive=archive))
-    node.command("pg_ctl", "-D", node.folder, "-l", f"{node.folder}.log", "-s", "-w", "restart")
+class Copies:
+    """Backups by PostgreSQL's own means: a copy of the data, and of each segment of the log."""
+
+    def __init__(self, node: Node) -> None:
+        self.node, self.archive, self.base = node, node.folder.with_suffix(".archive"), node.folder.with_suffix(".base")
+        self.archive.mkdir()
+        shutil.chown(self.archive, node.folder.owner(), node.folder.group())
+        node.configure(ARCHIVE.format(archive=self.archive))
+        node.command("pg_ctl", "-D", node.folder, "-l", f"{node.folder}.log", "-s", "-w", "restart")
+
+    def backup(self) -> None:
+        self.node.command("pg_basebackup", "-D", self.base, "-d", self.node.url, "-c", "fast", "-X", "none")
+
+    def keep(self) -> None:
+        """See the log to the archive, up to now."""
+        now = self.node.sql("SELECT clock_timestamp(), pg_switch_wal()")[0][0]
+        wait("archived", lambda: self.node.sql("SELECT last_archived_time > %s FROM pg_stat_archiver", now)[0][0], 30)
+
+    def restore(self, node: Node, moment: str) -> None:
+        """Make the data of a node, as of a moment."""
+        node.command("cp", "-a", self.base, node.folder)
+        node.configure(RECOVER.format(archive=self.archive, moment=moment))
+        (node.folder / "recovery.signal").touch()
+
+    def stop(self) -> None:
+        """Nothing of it runs by itself."""
 
 
-def restore(node: Node, base: Path, archive: Path, moment: str) -> None:
-    """Make a node from a base backup and the archive, as of a moment."""
-    node.command("cp", "-a", base, node.folder)
-    node.configure(NODE.format(port=node.port) + RECOVER.format(archive=archive, moment=moment))
-    (node.folder / "recovery.signal").touch()
-    node.start()
-    wait("promoted", lambda: not node.sql("SELECT pg_is_in_recovery()")[0][0], 60)
-
-
-def main() -> None:
+def disaster(way: type[Copies]) -> None:
+    """All rows are deleted while the server is in use, and restored to the moment before."""
     with workplace() as folder:
         cluster = Cluster(folder, nodes=1)
-        node, archive, base = cluster.primary, folder / "archive", folder / "base"
-        other = Node(folder, "restored", node.programs)
+        node, other = cluster.primary, Node(folder, "restored", cluster.primary.programs)
         try:
-            archiving(node, archive)
-            node.sql("CREATE DATABASE stuff_test")
-            with serving(folder, cluster.url()) as port:
-                with Load(port, clients=6) as load:
-                    time.sleep(1)
-                    node.command("pg_basebackup", "-D", base, "-d", node.url, "-c", "fast", "-X", "none")
-                    time.sleep(1)
-                moment = str(node.sql("SELECT clock_timestamp()")[0][0])
-                time.sleep(0.2)
-                with Load(port, clients=3) as late:
-                    time.sleep(0.5)
-                node.sql("DELETE FROM Stuff", dbname="stuff_test")
-                node.sql("SELECT pg_switch_wal()")
-                wait("archived", lambda: node.sql("SELECT last_archived_time > %s FROM pg_stat_archiver", moment)[0][0], 30)
+            backups = way(node)
+            try:
+                node.sql("CREATE DATABASE stuff_test")
+                with serving(folder, cluster.url()) as port:
+                    with Load(port, clients=6) as load:
+                        time.sleep(1)
+                        backups.backup()
+                        time.sleep(1)
+                    moment = str(node.sql("SELECT clock_timestamp()")[0][0])
+                    time.sleep(0.2)
+                    with Load(port, clients=3) as late:
+                        time.sleep(0.5)
+                    node.sql("DELETE FROM Stuff", dbname="stuff_test")
+                    backups.keep()
+            finally:
+                backups.stop()
             node.stop()
             began = time.monotonic()
-            restore(other, base, archive, moment)
+            backups.restore(other, moment)
+            other.configure(NODE.format(port=other.port))
+            other.start()
+            wait("promoted", lambda: not other.sql("SELECT pg_is_in_recovery()")[0][0], 60)
             took = time.monotonic() - began
             found = {row[0] for row in other.sql("SELECT stuff FROM Stuff", dbname="stuff_test")}
             lost, later = load.acknowledged() - found, late.acknowledged() & found
@@ -78,4 +94,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    disaster(Copies)
