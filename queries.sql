@@ -14,16 +14,19 @@ SELECT now() AS now, (SELECT max(version) FROM Schema_Version) AS schema;
 --
 
 -- name: list_stuff_sid(after, size)^
--- A page of stuff by key, and where the next one begins if there is more.
+-- A page of stuff by key, and where the next one begins if there is more: one look beyond its end. (EXISTS would be planned as a
+-- scan of the table, which is taken to end soon.)
 SELECT json_agg(shown) AS items,
-  CASE WHEN count(*) = :size::INT AND EXISTS (SELECT FROM Stuff WHERE sid > max(shown.sid))
+  CASE WHEN count(*) = :size::INT
+    AND (SELECT sid FROM Stuff WHERE sid > max(shown.sid) ORDER BY sid LIMIT 1) IS NOT NULL
     THEN json_build_array('sid', max(shown.sid)) END AS next
 FROM (SELECT sid, stuff FROM Stuff WHERE sid > coalesce(:after::INT, 0) ORDER BY sid LIMIT :size::INT) AS shown;
 
 -- name: list_stuff_sid_desc(after, size)^
 -- The same, the last key first.
 SELECT json_agg(shown) AS items,
-  CASE WHEN count(*) = :size::INT AND EXISTS (SELECT FROM Stuff WHERE sid < min(shown.sid))
+  CASE WHEN count(*) = :size::INT
+    AND (SELECT sid FROM Stuff WHERE sid < min(shown.sid) ORDER BY sid DESC LIMIT 1) IS NOT NULL
     THEN json_build_array('-sid', min(shown.sid)) END AS next
 FROM (
   SELECT sid, stuff FROM Stuff WHERE sid < coalesce(:after::INT, 2147483647) ORDER BY sid DESC LIMIT :size::INT
@@ -32,14 +35,16 @@ FROM (
 -- name: list_stuff_stuff(after, size)^
 -- The same by text.
 SELECT json_agg(shown) AS items,
-  CASE WHEN count(*) = :size::INT AND EXISTS (SELECT FROM Stuff WHERE stuff > max(shown.stuff))
+  CASE WHEN count(*) = :size::INT
+    AND (SELECT stuff FROM Stuff WHERE stuff > max(shown.stuff) ORDER BY stuff LIMIT 1) IS NOT NULL
     THEN json_build_array('stuff', max(shown.stuff)) END AS next
 FROM (SELECT sid, stuff FROM Stuff WHERE stuff > coalesce(:after::TEXT, '') ORDER BY stuff LIMIT :size::INT) AS shown;
 
 -- name: list_stuff_stuff_desc(after, size)^
 -- The same, the last text first.
 SELECT json_agg(shown) AS items,
-  CASE WHEN count(*) = :size::INT AND EXISTS (SELECT FROM Stuff WHERE stuff < min(shown.stuff))
+  CASE WHEN count(*) = :size::INT
+    AND (SELECT stuff FROM Stuff WHERE stuff < min(shown.stuff) ORDER BY stuff DESC LIMIT 1) IS NOT NULL
     THEN json_build_array('-stuff', min(shown.stuff)) END AS next
 FROM (
   SELECT sid, stuff FROM Stuff WHERE stuff < coalesce(:after::TEXT, chr(1114111)) ORDER BY stuff DESC LIMIT :size::INT
@@ -147,7 +152,8 @@ UPDATE Utilisateur SET epoch = epoch + 1 WHERE login = :login;
 -- name: list_users(filter, after, size)^
 -- A page of users, and where the next one begins if there is more. Never a hash.
 SELECT json_agg(shown) AS items,
-  CASE WHEN count(*) = :size::INT AND EXISTS (SELECT FROM Utilisateur WHERE login LIKE :filter AND id > max(shown.id))
+  CASE WHEN count(*) = :size::INT
+    AND (SELECT id FROM Utilisateur WHERE login LIKE :filter AND id > max(shown.id) ORDER BY id LIMIT 1) IS NOT NULL
     THEN json_build_array('id', max(shown.id)) END AS next
 FROM (
   SELECT id, login, isAdmin, created FROM Utilisateur
@@ -200,7 +206,8 @@ SELECT
 -- name: list_owned_uid(uid, after, size)^
 -- A page of what one user owns.
 SELECT json_agg(shown) AS items,
-  CASE WHEN count(*) = :size::INT AND EXISTS (SELECT FROM Owned WHERE owner = :uid AND oid > max(shown.oid))
+  CASE WHEN count(*) = :size::INT
+    AND (SELECT oid FROM Owned WHERE owner = :uid AND oid > max(shown.oid) ORDER BY oid LIMIT 1) IS NOT NULL
     THEN json_build_array('oid', max(shown.oid)) END AS next
 FROM (
   SELECT oid, object, owner FROM Owned WHERE owner = :uid AND oid > coalesce(:after::INT, 0) ORDER BY oid LIMIT :size::INT
