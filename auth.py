@@ -4,8 +4,8 @@ One policy: nothing about a user outlives a change. Each request that brings cre
 on the writing side), and everything else is computed from that row. A token is signed for the user's epoch, which another
 password, another role, and a log-out advance; a password that was verified is remembered with the hash that it matched.
 
-Credentials that this process has seen before are taken for good until that row comes, in the round trip of the request's own
-first statement; where the row is another by then, all is undone and the request runs again, from the beginning.
+Credentials that this process has seen before are taken for good until that row comes, in the round trip of what the request
+reads first, and before it writes; where the row is another by then, the request runs again, from the beginning.
 """
 
 import base64

@@ -271,9 +271,9 @@ class DB(anodb.DB):  # type: ignore[misc]
         return Expected(statement, statement.values(named), fits)
 
     def expect(self, expected: Expected) -> None:
-        """Go on as if a row were known: it is read in the same round trip as the request's next statement.
+        """Go on as if a row were known: it is read in the round trip of what the request reads next, or before it writes.
 
-        If it is another one by then, all that was done is undone and the request runs again.
+        If it is another one by then, the request runs again.
         """
         self._here.work.expected = expected
 
@@ -296,6 +296,7 @@ class DB(anodb.DB):  # type: ignore[misc]
             self.confirm()
             return self._apart(statement, values)
         if work.writes and not statement.fresh:
+            self.confirm()  # first: what is undone leaves gaps in sequences
             return self._run(self.writer, statement, values, work)
         if self.bound and not (work.aside or statement.fresh):
             self.confirm()
