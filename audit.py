@@ -4,11 +4,11 @@ import logging
 import threading
 import time
 
-from flask import g, has_request_context, request
 from FlaskSimpleAuth import Flask, Response
 
 import errors
 from database import READS, db
+from lean import here
 from metrics import counters
 
 log = logging.getLogger("stuff.audit")
@@ -16,11 +16,11 @@ log = logging.getLogger("stuff.audit")
 
 def context() -> tuple[str, str, str]:
     """Login, request id and address: the triggers write them down with each change."""
-    if not has_request_context():
+    now = here(None)
+    if now is None:
         return "", "", ""
-    here = g._get_current_object()
-    user = here.get("user")
-    return user["login"] if user else "", here.get("request_id", ""), request.remote_addr or ""
+    user = now.g.get("user")
+    return user["login"] if user else "", now.g.get("request_id", ""), now.request.remote_addr or ""
 
 
 def event(name: str, login: str | None) -> None:
@@ -70,6 +70,6 @@ def init_app(app: Flask) -> None:
                 event("REFUSED", context()[0])
             except errors.Problem as problem:  # no trail, no answer that says more than that
                 return errors.from_problem(problem)
-        elif not sealer._thread and request.method not in READS:
+        elif not sealer._thread and here().request.method not in READS:
             sealer.start()
         return response

@@ -32,6 +32,7 @@ from psycopg.pq.abc import PGresult
 import errors
 import position
 from connect import connect
+from lean import here
 from metrics import counters
 from position import POSITION, REACHED, Behind, Bound
 from session import Command, JsonLoader, Pool, Session, Silence, Statement, encode
@@ -488,7 +489,7 @@ def init_app(app: Flask) -> None:
 
     @app.before_request
     def db_open() -> None:
-        pool.open(request._get_current_object().method not in READS)
+        pool.open(here().request.method not in READS)
 
     if pool.bound:
 

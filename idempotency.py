@@ -17,6 +17,7 @@ from FlaskSimpleAuth import Flask, Response
 
 import errors
 from database import db
+from lean import here
 from wire import given
 
 KEY = re.compile(r"[ -~]{1,64}")  # blake2b takes 64 bytes of key
@@ -65,7 +66,7 @@ def recall() -> Response | None:
 
 def keep(response: Response) -> Response:
     """Store the answer with what the request did; runs before the transaction is ended."""
-    if (key := g._get_current_object().pop("answer", None)) and response.status_code < 400:
+    if (key := here().g.pop("answer", None)) and response.status_code < 400:
         headers = json.dumps({name: value for name, value in response.headers.items() if name in KEPT})
         try:
             db.set_answer(key=key, status=response.status_code, headers=headers, body="\\x" + response.get_data().hex())

@@ -1,26 +1,26 @@
 """Leaner stand-ins for what Flask and Werkzeug do at every request, through the points they offer for it. Imported by wire.
 
-What is left out is what this server has no use for: asynchronous views, a session's cookies, subdomains, signals to hooks,
+What is left out is what this server has no use for: asynchronous views, a session's cookies, subdomains, signals,
 the parsing of bodies and query strings that are not there. All else is the same: tests/test_lean.py holds it, and
 docs/performance.md says what it saves.
 """
 
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import flask
 import FlaskSimpleAuth as fsa  # noqa: N813
-from flask.ctx import RequestContext
+from flask.ctx import RequestContext, _AppCtxGlobals
 from flask.globals import _cv_app, _cv_request
 from flask.sessions import NullSession
-from FlaskSimpleAuth import request
 from werkzeug.datastructures import CombinedMultiDict, EnvironHeaders, Headers, ImmutableMultiDict
 from werkzeug.routing import MapAdapter
 from werkzeug.utils import cached_property
 
 NOTHING: ImmutableMultiDict[str, Any] = ImmutableMultiDict()
 NO_SESSION = NullSession()
+here = cast("Callable[..., Context]", _cv_request.get)  # the request's context, without the cost of Flask's proxies
 LINES = {status.value: f"{status.value} {status.phrase.upper()}" for status in HTTPStatus}
 
 
@@ -102,6 +102,12 @@ def names(response: flask.Response) -> set[str]:
     return {name for name, _ in response.headers._list}
 
 
+class Globals(_AppCtxGlobals):
+    """Flask's `g`, whose attributes are set as those of any object."""
+
+    __setattr__ = object.__setattr__  # type: ignore[assignment]
+
+
 class AppContext(flask.ctx.AppContext):
     """An application's context, of which no signal tells."""
 
@@ -126,9 +132,17 @@ class AppContext(flask.ctx.AppContext):
 
 
 class Context(RequestContext):
-    """A request's context, which has no session and remembers which rule a path leads to."""
+    """A request's context, which has no session and remembers which rule a path leads to.
 
-    def __init__(self, app: flask.Flask, environ: Any) -> None:
+    Hooks find in `here()` what belongs to their request: its `app`, `request` and `g`.
+    """
+
+    app: "Flask"
+    request: Request
+    g: _AppCtxGlobals
+    hooks: "Hooks"
+
+    def __init__(self, app: "Flask", environ: Any) -> None:
         self.app, self.request = app, app.request_class(environ)
         self.request.json_module = app.json
         self._session, self.flashes = NO_SESSION, None
@@ -143,8 +157,10 @@ class Context(RequestContext):
         inner = None if outer and outer.app is self.app else self.app.app_context()
         if inner:
             inner.push()
+        self.g = cast(AppContext, inner or outer).g
         self._cv_tokens.append((_cv_request.set(self), inner))
         self.match_request()
+        self.hooks = self.app.hooks(self.request)
 
     def pop(self, exc: BaseException | None = None) -> None:
         token, inner = self._cv_tokens.pop()
@@ -159,7 +175,7 @@ class Context(RequestContext):
                 inner.pop(exc)
 
     def match_request(self) -> None:
-        asked, known = self.request, cast(Flask, self.app).known
+        asked, known = self.request, self.app.known
         key = asked.method, asked.path
         if found := known.get(key):
             asked.url_rule, asked.view_args = found[0], dict(found[1])
@@ -171,15 +187,26 @@ class Context(RequestContext):
             known[key] = asked.url_rule, dict(asked.view_args)
 
 
+class Hooks(NamedTuple):
+    """What runs around a route: before it, after it, and when all is over."""
+
+    before: tuple[Callable[[], Any], ...]
+    after: tuple[Callable[[flask.Response], flask.Response], ...]
+    over: tuple[Callable[[BaseException | None], Any], ...]
+
+
 class Flask(fsa.Flask):  # type: ignore[misc]
     """FlaskSimpleAuth's Flask, leaner."""
 
     request_class = Request
     response_class = Response
+    app_ctx_globals_class = Globals
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.known: dict[tuple[str, str], tuple[Any, dict[str, Any]]] = {}
+        self._hooks: dict[str | None, Hooks] = {}
+        self._nobody: dict[str, Any] = {}
         self._fsa._pm._params = self._given
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
@@ -210,21 +237,73 @@ class Flask(fsa.Flask):  # type: ignore[misc]
 
     def _given(self) -> Any:
         """The parameters as FlaskSimpleAuth collects them, from those places alone where there are any."""
-        asked = request._get_current_object()
-        json = asked.is_json
-        self._fsa._local.params = "json" if json else "http"
+        asked = here().request
         if not asked.has_body:
+            self._fsa._local.params = "http"
             return asked.args
-        if json:
+        if asked.is_json:
+            self._fsa._local.params = "json"
             return CombinedMultiDict([asked.json, asked.args]) if asked.query_string else asked.json
+        self._fsa._local.params = "http"
         return CombinedMultiDict([asked.args, asked.form, asked.files])
+
+    def forget(self) -> None:
+        """Nobody is known to call yet, as FlaskSimpleAuth has it before each request."""
+        if not self._nobody:
+            self._fsa._qm._auth_reset_user()
+            self._nobody = dict(self._fsa._local.__dict__)
+        self._fsa._local.__dict__.update(self._nobody)
+
+    def _private(self) -> Any:
+        """FlaskSimpleAuth's answer to a request that came in the clear from elsewhere."""
+        environ = here().request.environ
+        if environ["wsgi.url_scheme"] == "https" or (environ.get("REMOTE_ADDR") or "127.").startswith("127."):
+            return None
+        return self._fsa._qm._check_secure()
+
+    def _checked(self, response: flask.Response) -> flask.Response:
+        """What FlaskSimpleAuth does after a request: it names its schemes with a 401, and sees that rights were checked."""
+        fsa, status = self._fsa, response._status_code
+        if status == 401:
+            return cast(flask.Response, fsa._am._set_www_authenticate(response))
+        return response if status >= 400 or not fsa._local.need_authorization else fsa._rm._auth_post_check(response)
+
+    def _arranged(self, asked: flask.Request) -> Hooks:
+        """The hooks of a request in the order in which they run, without those that do nothing here."""
+        fsa = self._fsa
+        instead = {
+            fsa._qm._auth_reset_user: self.forget,
+            fsa._qm._check_secure: self._private,
+            fsa._am._set_www_authenticate: None,
+            fsa._rm._auth_post_check: self._checked,
+            fsa._qm._show_request: None,
+            fsa._qm._run_before_requests: None,
+            fsa._rm._run_after_requests: None,
+        }
+
+        def found(hooks: dict[Any, Any]) -> list[Any]:
+            names = None, *reversed(asked.blueprints)
+            return [lean for name in names for hook in hooks.get(name, ()) if (lean := instead.get(hook, hook))]
+
+        return Hooks(
+            tuple(found(self.before_request_funcs)),
+            tuple(reversed(found(self.after_request_funcs))),
+            tuple(reversed(found(self.teardown_request_funcs))),
+        )
+
+    def hooks(self, asked: flask.Request) -> Hooks:
+        """The hooks of a request."""
+        endpoint = asked.url_rule.endpoint if asked.url_rule else None
+        if endpoint not in self._hooks:
+            self._hooks[endpoint] = self._arranged(asked)
+        return self._hooks[endpoint]
 
     def dispatch_request(self) -> Any:
         """Run the route that the request leads to."""
-        asked = request._get_current_object()
+        asked = here().request
         if asked.routing_exception is not None or asked.method == "OPTIONS":
             return super().dispatch_request()
-        return self.view_functions[asked.url_rule.endpoint](**asked.view_args)
+        return self.view_functions[cast(Any, asked.url_rule).endpoint](**asked.view_args or {})
 
     def full_dispatch_request(self) -> Any:
         """The hooks before, the route, the hooks after."""
@@ -235,29 +314,22 @@ class Flask(fsa.Flask):  # type: ignore[misc]
                 answer = self.dispatch_request()
         except Exception as error:
             answer = self.handle_user_exception(error)
-        return self.finalize_request(answer)
-
-    def _names(self, hooks: dict[Any, Any]) -> tuple[Any, ...]:
-        """Whose hooks there are: those of the blueprint at hand, then the application's."""
-        return (None,) if len(hooks) < 2 else (*request._get_current_object().blueprints, None)
+        return self.process_response(self.make_response(answer))
 
     def preprocess_request(self) -> Any:
         """The hooks before a request, until one answers."""
-        for name in reversed(self._names(self.before_request_funcs)):
-            for hook in self.before_request_funcs.get(name, ()):
-                if (answer := hook()) is not None:
-                    return answer
+        for hook in here().hooks.before:
+            if (answer := hook()) is not None:
+                return answer
         return None
 
     def process_response(self, response: Any) -> Any:
         """The hooks after a request, the last one first."""
-        for name in self._names(self.after_request_funcs):
-            for hook in reversed(self.after_request_funcs.get(name, ())):
-                response = hook(response)
+        for hook in here().hooks.after:
+            response = hook(response)
         return response
 
     def do_teardown_request(self, exc: BaseException | None = None) -> None:
         """The hooks when all is over."""
-        for name in self._names(self.teardown_request_funcs):
-            for hook in reversed(self.teardown_request_funcs.get(name, ())):
-                hook(exc)
+        for hook in here().hooks.over:
+            hook(exc)

@@ -11,17 +11,18 @@ import re
 import sys
 import threading
 import time
-from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from flask import g, has_request_context
-from FlaskSimpleAuth import Flask, Response, current_app, request
+from FlaskSimpleAuth import Flask, Response
 from pydantic_core import to_json
 
 import alarms
 import lean
 import tracing
 from database import db
+from lean import here
 from metrics import counters
 
 TERMINAL = sys.stderr.isatty()
@@ -30,48 +31,49 @@ ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 def start() -> None:
     """Name the request: the client's own X-Request-Id if it is fit, else a new one."""
-    here, environ = g._get_current_object(), request._get_current_object().environ
+    now = here()
+    own, environ = now.g, now.request.environ
     given = environ.get("HTTP_X_REQUEST_ID")
-    here.request_id = given if given and ID.fullmatch(given) else f"{random.getrandbits(80):020x}"
-    here.started = time.perf_counter()
-    app = current_app._get_current_object()
-    exporter = app.extensions["exporter"]
-    here.trace = tracing.read(environ.get("HTTP_TRACEPARENT")) or (exporter.begin() if exporter else None)
-    if app.config["PROFILING"] and "HTTP_X_PROFILE" in environ and _profiling.acquire(blocking=False):
-        here.profile = cProfile.Profile()
-        here.profile.enable()
+    own.request_id = given if given and ID.fullmatch(given) else f"{random.getrandbits(80):020x}"
+    own.started = time.perf_counter()
+    exporter = now.app.extensions["exporter"]
+    own.trace = tracing.read(environ.get("HTTP_TRACEPARENT")) or (exporter.begin() if exporter else None)
+    if now.app.config["PROFILING"] and "HTTP_X_PROFILE" in environ and _profiling.acquire(blocking=False):
+        own.profile = cProfile.Profile()
+        own.profile.enable()
 
 
 def end(response: Response) -> Response:
     """Tell the client the id, and the log what happened; never a password, a token or a body."""
-    here, at, app = g._get_current_object(), request._get_current_object(), current_app._get_current_object()
-    lean.add(response, "X-Request-Id", here.request_id)
+    now = here()
+    own, at, app = now.g, now.request, now.app
+    lean.add(response, "X-Request-Id", own.request_id)
     rule = at.url_rule.rule.replace("<string:", "<") if at.url_rule else None  # as it was written
-    seconds = time.perf_counter() - here.started
+    seconds = time.perf_counter() - own.started
     counters.request(at.method, rule, response._status_code, seconds)
     conf, more = app.config, {}
     if conf["SERVER_TIMING"]:
         response.headers["Server-Timing"] = ", ".join(
             f"{name};dur={1000 * lasted:.2f}" for name, _, lasted in [*db.ran(), ("total", 0, seconds)]
         )
-    if here.trace:
-        more["trace"] = here.trace.trace
-        response.headers["traceresponse"] = here.trace.header()
-        if here.trace.sampled and (exporter := app.extensions["exporter"]):
+    if own.trace:
+        more["trace"] = own.trace.trace
+        response.headers["traceresponse"] = own.trace.header()
+        if own.trace.sampled and (exporter := app.extensions["exporter"]):
             about = {"http.request.method": at.method, "http.route": rule, "url.path": at.path}
-            about |= {"http.response.status_code": response.status_code, "stuff.request_id": here.request_id}
-            exporter.add(here.trace, f"{at.method} {rule or ''}".strip(), here.started, list(db.ran()), **about)
+            about |= {"http.response.status_code": response.status_code, "stuff.request_id": own.request_id}
+            exporter.add(own.trace, f"{at.method} {rule or ''}".strip(), own.started, list(db.ran()), **about)
     slow = conf["SLOW_REQUEST"] is not None and seconds > conf["SLOW_REQUEST"]
     if slow:
         more["queries"] = [[name, round(1000 * lasted, 2)] for name, _, lasted in db.ran()]
     told = {
-        "id": here.request_id,
+        "id": own.request_id,
         "method": at.method,
         "path": at.path,
         "route": rule,
         "status": response._status_code,
         "ms": round(1000 * seconds, 2),
-        "login": here.user["login"] if "user" in here else None,
+        "login": own.user["login"] if "user" in own else None,
         "address": at.remote_addr,
     }
     write("WARNING" if slow else "INFO", "slow request" if slow else "request", told | more if more else told)
@@ -83,13 +85,19 @@ _profiling = threading.Lock()  # Python can profile one thread at a time
 
 def profiled(_: BaseException | None) -> None:
     """End the profile of a request, and log it if it was an administrator who asked for it."""
-    if "profile" in g._get_current_object():
-        g.profile.disable()
+    own = here().g
+    if "profile" in own:
+        own.profile.disable()
         _profiling.release()
-        if "user" in g and g.user["isadmin"]:
+        if "user" in own and own.user["isadmin"]:
             text = io.StringIO()
-            pstats.Stats(g.profile, stream=text).sort_stats("cumulative").print_stats(40)
-            write("INFO", "profile", {"id": g.request_id, "profile": text.getvalue()})
+            pstats.Stats(own.profile, stream=text).sort_stats("cumulative").print_stats(40)
+            write("INFO", "profile", {"id": own.request_id, "profile": text.getvalue()})
+
+
+@lru_cache(1)
+def _second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 def write(level: str, event: str, fields: dict[str, Any]) -> None:
@@ -97,8 +105,8 @@ def write(level: str, event: str, fields: dict[str, Any]) -> None:
     if TERMINAL:  # pragma: no cover
         line = f"{level} {event} " + " ".join(f"{k}={v}" for k, v in fields.items() if v is not None)
     else:
-        stamp = datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
-        said = {"time": stamp, "level": level, "event": event, **fields}
+        now = time.time()
+        said = {"time": f"{_second(int(now))}.{int(now % 1 * 1000):03}Z", "level": level, "event": event, **fields}
         try:
             line = to_json(said, fallback=str).decode()
         except ValueError:  # what is no UTF-8, in somebody's message

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 from urllib.parse import unquote_to_bytes, urlencode
 
@@ -25,6 +26,7 @@ from werkzeug.utils import cached_property
 import errors
 import lean
 from database import READS, db
+from lean import here
 from session import Json
 
 MAX_NAMES = 100  # of parameters in a request; no route has a tenth of that
@@ -56,8 +58,9 @@ def declare(**what: Any) -> Callable[[T], T]:
 
 def declared() -> dict[str, Any]:
     """What was declared of the route at hand."""
-    rule = request._get_current_object().url_rule
-    return getattr(flask.current_app.view_functions.get(rule.endpoint), "declared", NONE) if rule else NONE
+    now = here()
+    rule = now.request.url_rule
+    return getattr(now.app.view_functions[rule.endpoint], "declared", NONE) if rule else NONE
 
 
 class Page(dict[str, Any]):
@@ -147,14 +150,15 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"no JSON for {type(value).__name__}")
 
 
-_ENCODER = json.JSONEncoder(default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+# what JSONEncoder.encode() makes anew each time: no cycles, keys as they come, no NaN
+_encode = c_make_encoder(None, _plain, encode_basestring, None, ":", ",", False, False, False)
 
 
 class Provider(JSONProvider):
     """JSON as RFC 8259 has it: no NaN, no duplicate members; decimals keep every digit, times are RFC 3339."""
 
     def dumps(self, obj: Any, **_: Any) -> str:
-        return _ENCODER.encode(obj)
+        return "".join(_encode(obj, 0))
 
     def loads(self, s: str | bytes, **_: Any) -> Any:
         return _DECODER.decode(s if isinstance(s, str) else s.decode("utf-8-sig"))
@@ -201,7 +205,7 @@ class Flask(lean.Flask):
                 db.rollback()
                 if not (problem.retry and left):
                     return errors.from_problem(problem)
-                self._fsa._qm._auth_reset_user()  # who calls is found out anew, too
+                self.forget()  # who calls is found out anew, too
         raise AssertionError("unreachable")  # pragma: no cover
 
     def make_response(self, rv: Any) -> Any:
@@ -237,7 +241,7 @@ class Flask(lean.Flask):
             shown = len(json.loads(body))
             response.headers["Content-Range"] = f"items {f'0-{shown - 1}' if shown else '*'}/{total}"
             response.headers["Preference-Applied"] = "count=exact"
-        asked = request._get_current_object()
+        asked = here().request
         if status == 200 and asked.method in READS:
             self._validate(asked, response, etag or hashlib.blake2b(body, digest_size=8).hexdigest())
         return response
@@ -278,7 +282,7 @@ def _check_once(names: list[str]) -> None:
 
 def check() -> flask.Response | None:
     """Before anything else: may this request be understood, and its answer?"""
-    asked = request._get_current_object()
+    asked = here().request
     environ, names = asked.environ, []
     if missing := environ.get("stuff.body"):  # see bodies.py
         return errors.answer(None, missing)
@@ -326,7 +330,7 @@ def _check_utf8(raw: bytes) -> None:
 
 def finish(response: flask.Response) -> flask.Response:
     """The headers of every answer."""
-    there, asked = lean.names(response), request._get_current_object()
+    there, asked = lean.names(response), here().request
     lean.add(response, "X-Content-Type-Options", "nosniff")
     if "Cache-Control" not in there:
         open_ = "HTTP_AUTHORIZATION" not in asked.environ and response._status_code in (200, 304)
