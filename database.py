@@ -80,6 +80,10 @@ TRACE = Statement.make("_trace", "SELECT set_config('application_name', left('st
 TIMEOUT = Statement.make("_timeout", "SELECT set_config('statement_timeout', :timeout, TRUE)")
 
 
+def _loaded(session: Session, statement: Statement, result: PGresult) -> Found:
+    return result.command_tuples or 0, session.load(statement, result) if result.nfields else []
+
+
 class Expected:
     """A row that is taken for known, until it is read.
 
@@ -99,7 +103,7 @@ class Expected:
         """
         found = tuple(result.get_value(0, column) for column in range(result.nfields)) if result.ntuples else None
         if found is None or found != self.known:
-            if not self.fits(session.load(result)[0] if found else None):
+            if not self.fits(session.load(self.statement, result)[0] if found else None):
                 raise errors.Problem(503, retry=True)
             self.known = found
 
@@ -210,12 +214,6 @@ class DB(anodb.DB):  # type: ignore[misc]
         """What was written up to a position, the reads of the request must see."""
         self._here.work.after = position
 
-    def _held(self, pool: Pool, work: Work) -> Session:
-        session = work.held.get(pool)
-        if session is None:
-            session = work.held[pool] = self._take(pool)
-        return session
-
     def _runner(self, query: str) -> Callable[..., Any]:
         """What `db.query(name=value...)` calls: the statement that AnoDB loaded, run by us, complete when it returns."""
         loaded = getattr(self, query)
@@ -257,7 +255,7 @@ class DB(anodb.DB):  # type: ignore[misc]
         explain.parameters, explain.replanned = statement.parameters, True
         session = self._take(self.fresh)
         try:
-            rows = session.load(session.run(explain, explain.values(named)))
+            rows = session.load(explain, session.run(explain, explain.values(named)))
         finally:
             self.fresh.give(session)
         return "\n".join(row["QUERY PLAN"] for row in rows)
@@ -329,12 +327,14 @@ class DB(anodb.DB):  # type: ignore[misc]
         :param position: where a standby must have come, None where it is the primary that is asked.
         :raises Behind: it has not.
         """
-        session = self._held(pool, work)
-        before, after = self._around(pool, session, position)
+        session = work.held.get(pool)
+        if session is None:
+            session = work.held[pool] = self._take(pool)
         expected, work.expected = work.expected, None
+        before, after = self._around(pool, session, position)
+        if expected:
+            before.append((expected.statement, expected.values))
         try:
-            if expected:
-                before.append((expected.statement, expected.values))
             if before:
                 results = session.batch(*before, (statement, values), *after)
                 first = [session.checked(each) for each in results[: len(before)]]
@@ -351,7 +351,7 @@ class DB(anodb.DB):  # type: ignore[misc]
                 self.release(broken=session)
             self._learn(pool, error)
             raise errors.from_database(error, lost) from error
-        return self._loaded(session, result)
+        return _loaded(session, statement, result)
 
     def _learn(self, pool: Pool, error: psycopg.Error) -> None:
         """An error may tell of the server more than of the statement, and of the other sessions there."""
@@ -361,9 +361,8 @@ class DB(anodb.DB):  # type: ignore[misc]
                 one.doubt()
             elif error.sqlstate in ("25006", "26000", "0A000"):  # it was demoted, or what was prepared is no more
                 one.close()
-
-    def _loaded(self, session: Session, result: PGresult) -> tuple[int, list[dict[str, Any]]]:
-        return result.command_tuples or 0, session.load(result) if result.nfields else []
+            elif error.sqlstate is None or error.sqlstate[:2] in ("08", "57"):  # others may be gone as well
+                one.suspect()
 
     def _around(self, pool: Pool, session: Session, position: int | None) -> tuple[list[Command], list[Command]]:
         """What goes with a statement, before and after it: a transaction's opening, or all of it where a pooler needs that."""
@@ -385,7 +384,7 @@ class DB(anodb.DB):  # type: ignore[misc]
     def _apart(self, statement: Statement, values: list[bytes | None]) -> tuple[int, list[dict[str, Any]]]:
         session = self._take(self.writer)
         try:
-            return self._loaded(session, session.run(statement, values))
+            return _loaded(session, statement, session.run(statement, values))
         except psycopg.Error as error:
             if error.sqlstate is None:
                 session.close()
@@ -486,6 +485,7 @@ def init_app(app: Flask) -> None:
         **settings,
     )
     db.set(pool)
+    vars(db).update({name: getattr(pool, name) for name in (*pool._available_queries, "confirm", "expect")})  # past the proxy
 
     @app.before_request
     def db_open() -> None:

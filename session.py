@@ -32,7 +32,7 @@ from metrics import counters
 log = logging.getLogger("stuff.session")
 
 
-MOMENT = 0.05  # seconds, in which a database that is there takes a connection
+MOMENT = 0.05  # seconds, in which a database that is there takes a connection, and stays there
 
 
 class Json(bytes):
@@ -73,7 +73,10 @@ class Statement(str):
 
     def values(self, named: dict[str, Any]) -> list[bytes | None]:
         """Parameters in PostgreSQL's text format."""
-        return [encode(named[name]) for name in self.parameters]
+        values = []
+        for name in self.parameters:
+            values.append(encode(named[name]))
+        return values
 
 
 def encode(value: Any) -> bytes | None:
@@ -108,10 +111,12 @@ class Session:
         self.pg = self.connection.pgconn
         self.rows = Transformer(self.connection)
         self.prepared: set[bytes] | None = None if pooled else set()
+        self._columns: dict[bytes, list[str]] = {}  # of what is prepared
         self.wait, self.patience = wait, patience
         self.replicated = True  # whether all it committed is where it was to be kept
         self.until = math.inf  # when it has served long enough, in the seconds of `time.monotonic()`
         self.since = 0.0  # when the wait at hand began, in the seconds of `time.monotonic()`; 0: there is none
+        self.used = 0.0  # when the last one began
         self.asked = 0.0, 0.0  # about which wait the server was asked, and after how much of it to ask again
         self.silent = False  # whether it was given up
         self._line = socket.socket(fileno=os.dup(self.pg.socket))  # a handle for the watch
@@ -169,7 +174,7 @@ class Session:
 
     def run(self, statement: Statement, values: list[bytes | None]) -> PGresult:
         """One statement in one round trip."""
-        self.since = time.monotonic()
+        self.used = self.since = time.monotonic()
         try:
             if self.prepared is None or statement.replanned:
                 return self.checked(self.pg.exec_params(statement.text, values))
@@ -187,7 +192,7 @@ class Session:
     def batch(self, *commands: Command) -> list[PGresult | None]:
         """Several statements in one round trip (libpq's pipeline mode), to be checked one by one: the first error ends them."""
         pg, results = self.pg, list[PGresult | None]()
-        self.since = time.monotonic()
+        self.used = self.since = time.monotonic()
         try:
             for statement, _ in commands:
                 self._prepare(statement)
@@ -223,9 +228,13 @@ class Session:
             self.pg.consume_input()
         return self.pg.get_result()
 
-    def load(self, result: PGresult) -> list[dict[str, Any]]:
-        """The rows of a result, as dictionaries."""
-        names = [(result.fname(i) or b"").decode() for i in range(result.nfields)]
+    def load(self, statement: Statement, result: PGresult) -> list[dict[str, Any]]:
+        """The rows of a statement's result, as dictionaries."""
+        names = self._columns.get(statement.name)
+        if names is None:
+            names = [(result.fname(i) or b"").decode() for i in range(result.nfields)]
+            if self.prepared and statement.name in self.prepared:  # its columns stay what they are, or it fails
+                self._columns[statement.name] = names
         self.rows.set_pgresult(result)
         return [dict(zip(names, row, strict=True)) for row in self.rows.load_rows(0, result.ntuples, tuple)]
 
@@ -301,6 +310,7 @@ class Pool:
             self._free.put(None)
         self._idle: deque[Session] = deque()
         self._away = False  # as far as is known
+        self._suspect = -math.inf  # when a session was lost: those not used since may be, too
         self.failed = -math.inf  # when it was last in vain to connect, in the seconds of `time.monotonic()`
         self._asking = threading.Lock()  # by whoever finds out whether it is back
 
@@ -317,8 +327,8 @@ class Pool:
         counters.put(self._in_use, self.size - self._free.qsize())
         try:
             while self._idle:
-                session = self._idle.pop()
-                if session.until > time.monotonic() and session.alive():
+                session, now = self._idle.pop(), time.monotonic()
+                if session.until > now and (session.used > max(now - MOMENT, self._suspect) or session.alive()):
                     return session
                 session.close()
             return self._connected()
@@ -375,6 +385,10 @@ class Pool:
     def away(self) -> bool:
         """Whether no server could be had when last asked."""
         return self._away
+
+    def suspect(self) -> None:
+        """One session was lost: trust the others no more than that."""
+        self._suspect = time.monotonic()
 
     def doubt(self) -> None:
         """Trust nothing of a server that fell silent: neither its idle sessions nor that it takes new ones."""

@@ -131,7 +131,8 @@ def test_a_server_at_work_is_waited_for(sql: Any) -> None:
     db = make("")
     session = db.fresh.take()
     session.patience = 0.04  # a fifth of what follows
-    assert session.load(session.run(Statement.make("_slow", "SELECT 1 AS one FROM pg_sleep(0.2)"), [])) == [{"one": 1}]
+    statement = Statement.make("_slow", "SELECT 1 AS one FROM pg_sleep(0.2)")
+    assert session.load(statement, session.run(statement, [])) == [{"one": 1}]
     db.fresh.give(session)
     db.close()
 

@@ -125,7 +125,8 @@ def test_the_server_ends_a_transaction_that_is_left_alone(
     one.rename(sid=1, stuff="Stool")
     (session,) = one._here.work.held.values()
     name = "idle_in_transaction_session_timeout"
-    assert session.load(session.run(Statement.make("_told", f"SHOW {name}"), [])) == [{name: "10s"}]
+    statement = Statement.make("_told", f"SHOW {name}")
+    assert session.load(statement, session.run(statement, [])) == [{name: "10s"}]
     session.run(Statement.make("_soon", f"SET LOCAL {name} = '50ms'"), [])
     while sql("SELECT 1 FROM pg_stat_activity WHERE pid = %s", session.pg.backend_pid):
         pass
