@@ -31,6 +31,7 @@ import audit
 import errors
 from attempts import Attempts
 from database import db
+from lean import here
 from metrics import counters
 from model import Login
 
@@ -214,14 +215,12 @@ class Auth:
 
     def by_token(self, _: Any, request: Request) -> str:
         """Scheme `token`: Authorization: Bearer TOKEN (RFC 6750)."""
-        token = _credentials(request, "bearer")
-        if token is None:
-            err("missing token", 401)
-        return _known(self.tokens.check(cast(str, token)))
+        token = _credentials("bearer")
+        return _known(self.tokens.check(token)) if token is not None else err("missing token", 401)
 
     def by_basic(self, _: Any, request: Request) -> str | None:
         """Scheme `basic`: Authorization: Basic LOGIN:PASSWORD in base 64 (RFC 7617)."""
-        encoded = _credentials(request, "basic")
+        encoded = _credentials("basic")
         if encoded is None:
             return None if request.headers.get("Authorization") else err("missing authorization header", 401)
         try:
@@ -232,7 +231,7 @@ class Auth:
 
     def by_scraper(self, _: Any, request: Request) -> str:
         """Scheme `scraper`: Authorization: Bearer KEY, where the key is METRICS_KEY; no user, and for the metrics alone."""
-        given = (_credentials(request, "bearer") or "").encode()
+        given = (_credentials("bearer") or "").encode()
         if not self.key or not hmac.compare_digest(given, self.key):
             err("missing token", 401)
         g.user = {"id": 0, "login": "scraper", "isadmin": True}
@@ -249,9 +248,9 @@ class Auth:
         return _known(self.passwords.check(login, password))
 
 
-def _credentials(request: Request, scheme: str) -> str | None:
+def _credentials(scheme: str) -> str | None:
     """What follows a scheme, whatever its case, in Authorization."""
-    kind, _, credentials = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    kind, _, credentials = here().request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     return credentials.strip() if kind.lower() == scheme else None
 
 
@@ -261,8 +260,9 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _known(user: dict[str, Any]) -> str:
-    g.user = user
-    return cast(str, user["login"])
+    here().g.user = user
+    login: str = user["login"]
+    return login
 
 
 def _address() -> str:
@@ -276,12 +276,12 @@ def _address() -> str:
 
 def is_admin(_: str) -> bool:
     """Group ADMIN."""
-    return cast(bool, g.user["isadmin"])
+    return here().g.user["isadmin"] is True
 
 
 def is_user(_: str, uid: int, __: Any) -> bool | None:
     """Object rule ("user",): the path names the caller; None, hence 404, if it names nobody."""
-    return True if g.user["id"] == uid else False if db.get_users_uid(uid=uid) else None
+    return True if here().g.user["id"] == uid else False if db.get_users_uid(uid=uid) else None
 
 
 def is_user_or_admin(login: str, uid: int, mode: Any) -> bool | None:

@@ -101,7 +101,7 @@ class Expected:
 
         :raises errors.Problem: it is not so, run the request again.
         """
-        found = tuple(result.get_value(0, column) for column in range(result.nfields)) if result.ntuples else None
+        found = tuple([result.get_value(0, column) for column in range(result.nfields)]) if result.ntuples else None
         if found is None or found != self.known:
             if not self.fits(session.load(self.statement, result)[0] if found else None):
                 raise errors.Problem(503, retry=True)

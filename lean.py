@@ -41,17 +41,17 @@ class Request(flask.Request):
         self.root_path = decoded(environ.get("SCRIPT_NAME") or "").rstrip("/")
         self.path = "/" + decoded(environ.get("PATH_INFO") or "").lstrip("/")
         self.query_string = environ.get("QUERY_STRING", "").encode("latin1")
-        self.headers = EnvironHeaders(environ)
         self.remote_addr = environ.get("REMOTE_ADDR")
+        # whether a body comes with the request (RFC 9112 6.3)
+        self.has_body = environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
+
+    @cached_property
+    def headers(self) -> EnvironHeaders:  # type: ignore[override]
+        return EnvironHeaders(self.environ)
 
     @cached_property
     def server(self) -> tuple[str, int | None] | None:
         return self.environ["SERVER_NAME"], int(self.environ["SERVER_PORT"])
-
-    @cached_property
-    def has_body(self) -> bool:
-        """Whether a body comes with the request (RFC 9112 6.3)."""
-        return self.environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in self.environ
 
     @cached_property
     def args(self) -> Any:
@@ -88,18 +88,13 @@ class Response(flask.Response):
             or type(body) is not list
         ):
             return super().__call__(environ, start_response)
-        start_response(self._status, list(self.headers))
+        start_response(self._status, self.headers._list)
         return body
 
 
-def add(response: flask.Response, name: str, value: str) -> None:
-    """Add a header that is not there yet and has no line break in it, unseen."""
-    response.headers._list.append((name, value))
-
-
-def names(response: flask.Response) -> set[str]:
-    """The headers that there are, as they were written."""
-    return {name for name, _ in response.headers._list}
+def headers(response: flask.Response) -> list[tuple[str, str]]:
+    """The headers of an answer, to look at them or to add one that is not there yet and has no line break in it."""
+    return response.headers._list
 
 
 class Globals(_AppCtxGlobals):
@@ -153,11 +148,11 @@ class Context(RequestContext):
         return self.app.create_url_adapter(self.request)
 
     def push(self) -> None:
-        outer = _cv_app.get(None)
-        inner = None if outer and outer.app is self.app else self.app.app_context()
+        outer: Any = _cv_app.get(None)
+        inner = None if outer and outer.app is self.app else AppContext(self.app)
         if inner:
             inner.push()
-        self.g = cast(AppContext, inner or outer).g
+        self.g = (inner or outer).g
         self._cv_tokens.append((_cv_request.set(self), inner))
         self.match_request()
         self.hooks = self.app.hooks(self.request)
@@ -240,7 +235,7 @@ class Flask(fsa.Flask):  # type: ignore[misc]
         asked = here().request
         if not asked.has_body:
             self._fsa._local.params = "http"
-            return asked.args
+            return asked.args if asked.query_string else NOTHING
         if asked.is_json:
             self._fsa._local.params = "json"
             return CombinedMultiDict([asked.json, asked.args]) if asked.query_string else asked.json
@@ -300,10 +295,10 @@ class Flask(fsa.Flask):  # type: ignore[misc]
 
     def dispatch_request(self) -> Any:
         """Run the route that the request leads to."""
-        asked = here().request
+        asked: Any = here().request
         if asked.routing_exception is not None or asked.method == "OPTIONS":
             return super().dispatch_request()
-        return self.view_functions[cast(Any, asked.url_rule).endpoint](**asked.view_args or {})
+        return self.view_functions[asked.url_rule.endpoint](**asked.view_args)
 
     def full_dispatch_request(self) -> Any:
         """The hooks before, the route, the hooks after."""

@@ -37,7 +37,8 @@ def start() -> None:
     own.request_id = given if given and ID.fullmatch(given) else f"{random.getrandbits(80):020x}"
     own.started = time.perf_counter()
     exporter = now.app.extensions["exporter"]
-    own.trace = tracing.read(environ.get("HTTP_TRACEPARENT")) or (exporter.begin() if exporter else None)
+    header = environ.get("HTTP_TRACEPARENT")
+    own.trace = (tracing.read(header) if header else None) or (exporter.begin() if exporter else None)
     if now.app.config["PROFILING"] and "HTTP_X_PROFILE" in environ and _profiling.acquire(blocking=False):
         own.profile = cProfile.Profile()
         own.profile.enable()
@@ -47,7 +48,7 @@ def end(response: Response) -> Response:
     """Tell the client the id, and the log what happened; never a password, a token or a body."""
     now = here()
     own, at, app = now.g, now.request, now.app
-    lean.add(response, "X-Request-Id", own.request_id)
+    lean.headers(response).append(("X-Request-Id", own.request_id))
     rule = at.url_rule.rule.replace("<string:", "<") if at.url_rule else None  # as it was written
     seconds = time.perf_counter() - own.started
     counters.request(at.method, rule, response._status_code, seconds)

@@ -37,9 +37,9 @@ class Trace(NamedTuple):
         return f"00-{self.trace}-{self.span}-{'01' if self.sampled else '00'}"
 
 
-def read(header: str | None) -> Trace | None:
-    """The trace that a `traceparent` header continues; None if there is none, or it is malformed, which is the same."""
-    found = PARENT.fullmatch(header) if header else None
+def read(header: str) -> Trace | None:
+    """The trace that a `traceparent` header continues; None if it is malformed, as if there was none."""
+    found = PARENT.fullmatch(header)
     if not found or (found[1] == "00" and found[5]):
         return None
     return Trace(found[2], found[3], os.urandom(8).hex(), bool(int(found[4], 16) & 1))

@@ -127,7 +127,7 @@ def if_match(_: str) -> IfMatch | None:
 
 def counts(name: str) -> bool:
     """Whether the client prefers to know how many there are (`Prefer: count=exact`, RFC 7240)."""
-    return "count=exact" in request.environ.get("HTTP_PREFER", "").replace(" ", "")
+    return "count=exact" in here().request.environ.get("HTTP_PREFER", "").replace(" ", "")
 
 
 class Count:
@@ -248,7 +248,7 @@ class Flask(lean.Flask):
 
     def _validate(self, asked: flask.Request, response: flask.Response, etag: str) -> None:
         """Give the answer its ETag, and nothing but that when the client has it already (RFC 9110 13.1.2)."""
-        lean.add(response, "ETag", f'"{etag}"')
+        lean.headers(response).append(("ETag", f'"{etag}"'))
         known = asked.environ.get("HTTP_IF_NONE_MATCH")
         if known and (known.strip() == "*" or any(tag == etag for _, tag in ETAG.findall(known))):
             response.status_code = 304
@@ -330,19 +330,20 @@ def _check_utf8(raw: bytes) -> None:
 
 def finish(response: flask.Response) -> flask.Response:
     """The headers of every answer."""
-    there, asked = lean.names(response), here().request
-    lean.add(response, "X-Content-Type-Options", "nosniff")
+    says = lean.headers(response)
+    there = dict(says)
+    says.append(("X-Content-Type-Options", "nosniff"))
     if "Cache-Control" not in there:
-        open_ = "HTTP_AUTHORIZATION" not in asked.environ and response._status_code in (200, 304)
-        lean.add(response, "Cache-Control", "no-cache" if open_ and "ETag" in there else "no-store")
+        open_ = "HTTP_AUTHORIZATION" not in here().request.environ and response._status_code in (200, 304)
+        says.append(("Cache-Control", "no-cache" if open_ and "ETag" in there else "no-store"))
     headers = response.headers
     if response._status_code == 401:  # FlaskSimpleAuth has named its own schemes
         headers.setdefault("WWW-Authenticate", f'Basic realm="{flask.current_app.config["FSA_REALM"]}"')
-    if says := declared():
-        if "deprecated" in says:
-            headers["Deprecation"] = f"@{int(says['deprecated'].timestamp())}"
-        if "sunset" in says:
-            headers["Sunset"] = http_date(says["sunset"])
+    if stated := declared():
+        if "deprecated" in stated:
+            headers["Deprecation"] = f"@{int(stated['deprecated'].timestamp())}"
+        if "sunset" in stated:
+            headers["Sunset"] = http_date(stated["sunset"])
     return response
 
 
