@@ -10,9 +10,8 @@ import json
 import re
 from collections.abc import Callable
 from functools import update_wrapper
-from typing import Any, cast
+from typing import Any
 
-from flask import current_app, g, request
 from FlaskSimpleAuth import Flask, Response
 
 import errors
@@ -39,18 +38,19 @@ class Once:
         self.view, self.__code__ = view, view.__code__
 
     def __call__(self, **parameters: Any) -> Any:
-        g.pop("answer", None)
+        here().g.pop("answer", None)
         return recall() or self.view(**parameters)
 
 
 def recall() -> Response | None:
     """The answer to this request if it was given before."""
-    key = request.headers.get("Idempotency-Key")
+    now = here()
+    request, key = now.request, now.request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is None or request.method != "POST":
         return None
     if not KEY.fullmatch(key):
         raise errors.Problem(400, "Idempotency-Key must have 1 to 64 printable ASCII characters", "invalid_idempotency_key")
-    user = cast(Any, current_app).current_user()
+    user = now.app.current_user()
     name, fingerprint = _digest(key, user, request.script_root, str(request.url_rule)), _digest(key, request.path, given())
     db.del_answer_old(key=name)
     known = db.claim_answer(key=name, fingerprint=fingerprint)
@@ -59,7 +59,7 @@ def recall() -> Response | None:
     if known["fingerprint"] != fingerprint:
         raise errors.Problem(422)
     if known["status"] is None:
-        g.answer = name
+        now.g.answer = name
         return None
     return Response(known["body"], known["status"], {**json.loads(known["headers"]), "Idempotency-Replayed": "true"})
 

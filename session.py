@@ -204,6 +204,7 @@ class Session:
                     pg.send_query_prepared(statement.name, values)
             pg.pipeline_sync()
             self._flush()
+            self._more()
             for _ in commands:
                 results.append(self._result())
                 pg.get_result()  # nothing more of this one, which libpq knows by itself
@@ -218,14 +219,16 @@ class Session:
     def _flush(self) -> None:
         while self.pg.flush():
             self.poll.modify(self.pg.socket, select.POLLIN | select.POLLOUT)
-            self.poll.poll()
+            self._more()
             self.poll.modify(self.pg.socket, select.POLLIN)
-            self.pg.consume_input()
+
+    def _more(self) -> None:
+        self.poll.poll()
+        self.pg.consume_input()
 
     def _result(self) -> PGresult | None:
         while self.pg.is_busy():  # get_result() would wait as well, but keep all other threads from running
-            self.poll.poll()
-            self.pg.consume_input()
+            self._more()
         return self.pg.get_result()
 
     def load(self, statement: Statement, result: PGresult) -> list[dict[str, Any]]:

@@ -74,7 +74,7 @@ def page(row: dict[str, Any], total: int | None = None) -> Any:
 
 def created(body: Any, path: str | None = None) -> Any:
     """201, with the URL of the new resource if it has one; `path` is relative to where the API is mounted."""
-    return body, 201, {"Location": request.script_root + path} if path else {}
+    return body, 201, {"Location": here().request.root_path + path} if path else {}
 
 
 def created_all(row: dict[str, Any]) -> Any:
@@ -161,7 +161,8 @@ class Provider(JSONProvider):
         return "".join(_encode(obj, 0))
 
     def loads(self, s: str | bytes, **_: Any) -> Any:
-        return _DECODER.decode(s if isinstance(s, str) else s.decode("utf-8-sig"))
+        text = s if isinstance(s, str) else s.decode()
+        return _DECODER.decode(text.removeprefix("\ufeff"))
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -313,7 +314,7 @@ def _offers() -> tuple[str, ...]:
 
 def _json_names() -> list[str]:
     try:
-        body = request.get_json()
+        body = here().request.get_json()
     except RecursionError as error:
         raise BadRequest("the request body is nested too deeply") from error
     if not isinstance(body, dict):
