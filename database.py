@@ -80,10 +80,6 @@ TRACE = Statement.make("_trace", "SELECT set_config('application_name', left('st
 TIMEOUT = Statement.make("_timeout", "SELECT set_config('statement_timeout', :timeout, TRUE)")
 
 
-def _loaded(session: Session, statement: Statement, result: PGresult) -> Found:
-    return result.command_tuples or 0, session.load(statement, result) if result.nfields else []
-
-
 class Expected:
     """A row that is taken for known, until it is read.
 
@@ -253,7 +249,7 @@ class DB(anodb.DB):  # type: ignore[misc]
         statement = getattr(self, query).sql
         explain = Statement.make("_explain", f"EXPLAIN {statement}")
         explain.parameters, explain.replanned = statement.parameters, True
-        session = self._take(self.fresh)
+        session = self.fresh.take()
         try:
             rows = session.load(explain, session.run(explain, explain.values(named)))
         finally:
@@ -329,7 +325,7 @@ class DB(anodb.DB):  # type: ignore[misc]
         """
         session = work.held.get(pool)
         if session is None:
-            session = work.held[pool] = self._take(pool)
+            session = work.held[pool] = pool.take()
         expected, work.expected = work.expected, None
         before, after = self._around(pool, session, position)
         if expected:
@@ -337,12 +333,15 @@ class DB(anodb.DB):  # type: ignore[misc]
         try:
             if before:
                 results = session.batch(*before, (statement, values), *after)
-                first = [session.checked(each) for each in results[: len(before)]]
-                if position is not None and first[-1].get_value(0, 0) != b"t":
+                for each in results[: len(before)]:
+                    first = session.checked(each)
+                if position is not None and first.get_value(0, 0) != b"t":
                     raise Behind(503)
                 if expected:
-                    expected.check(session, first[-1])
-                result, *_ = [session.checked(each) for each in results[len(before) :]]
+                    expected.check(session, first)
+                result = session.checked(results[len(before)])
+                for each in results[len(before) + 1 :]:
+                    session.checked(each)
             else:
                 result = session.run(statement, values)
         except psycopg.Error as error:
@@ -351,7 +350,7 @@ class DB(anodb.DB):  # type: ignore[misc]
                 self.release(broken=session)
             self._learn(pool, error)
             raise errors.from_database(error, lost) from error
-        return _loaded(session, statement, result)
+        return result.command_tuples or 0, session.load(statement, result)
 
     def _learn(self, pool: Pool, error: psycopg.Error) -> None:
         """An error may tell of the server more than of the statement, and of the other sessions there."""
@@ -382,9 +381,10 @@ class DB(anodb.DB):  # type: ignore[misc]
         return [(begin, []), *limit]
 
     def _apart(self, statement: Statement, values: list[bytes | None]) -> tuple[int, list[dict[str, Any]]]:
-        session = self._take(self.writer)
+        session = self.writer.take()
         try:
-            return _loaded(session, statement, session.run(statement, values))
+            result = session.run(statement, values)
+            return result.command_tuples or 0, session.load(statement, result)
         except psycopg.Error as error:
             if error.sqlstate is None:
                 session.close()
@@ -392,12 +392,6 @@ class DB(anodb.DB):  # type: ignore[misc]
             raise errors.from_database(error) from error
         finally:
             self.writer.give(session)
-
-    def _take(self, pool: Pool) -> Session:
-        try:
-            return pool.take()
-        except psycopg.Error as error:
-            raise errors.from_database(error) from error
 
     def _end(self, how: Statement) -> int | None:
         end = None

@@ -66,7 +66,8 @@ def recall() -> Response | None:
 
 def keep(response: Response) -> Response:
     """Store the answer with what the request did; runs before the transaction is ended."""
-    if (key := here().g.pop("answer", None)) and response.status_code < 400:
+    now = here()
+    if now.request.method == "POST" and (key := now.g.pop("answer", None)) and response.status_code < 400:
         headers = json.dumps({name: value for name, value in response.headers.items() if name in KEPT})
         try:
             db.set_answer(key=key, status=response.status_code, headers=headers, body="\\x" + response.get_data().hex())

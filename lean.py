@@ -5,7 +5,9 @@ the parsing of bodies and query strings that are not there. All else is the same
 docs/performance.md says what it saves.
 """
 
+import inspect
 from collections.abc import Callable, Iterable
+from functools import partial, wraps
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
@@ -26,7 +28,7 @@ LINES = {status.value: f"{status.value} {status.phrase.upper()}" for status in H
 
 def decoded(raw: str) -> str:
     """A text of the WSGI environment, whose bytes come as Latin-1 (PEP 3333)."""
-    return raw if raw.isascii() else raw.encode("latin1").decode(errors="replace")
+    return raw.encode("latin1").decode(errors="replace")
 
 
 class Request(flask.Request):
@@ -38,8 +40,9 @@ class Request(flask.Request):
             environ["werkzeug.request"] = self
         self.method = environ.get("REQUEST_METHOD", "GET").upper()
         self.scheme = environ.get("wsgi.url_scheme", "http")
-        self.root_path = decoded(environ.get("SCRIPT_NAME") or "").rstrip("/")
-        self.path = "/" + decoded(environ.get("PATH_INFO") or "").lstrip("/")
+        root, path = environ.get("SCRIPT_NAME") or "", environ.get("PATH_INFO") or ""
+        self.root_path = (root if root.isascii() else decoded(root)).rstrip("/")
+        self.path = "/" + (path if path.isascii() else decoded(path)).lstrip("/")
         self.query_string = environ.get("QUERY_STRING", "").encode("latin1")
         self.remote_addr = environ.get("REMOTE_ADDR")
         # whether a body comes with the request (RFC 9112 6.3)
@@ -61,20 +64,18 @@ class Request(flask.Request):
         read = self.environ.get("stuff.read")  # by bodies.py, all of it
         return super().get_data(*args, **kwargs) if read is None or kwargs.keys() - {"cache"} else read
 
-    def close(self) -> None:
-        if self.__dict__.get("files"):
-            super().close()
-
 
 class Response(flask.Response):
     """An answer that is complete is handed over as it is."""
 
     @classmethod
-    def of(cls, body: bytes, status: int, kind: str) -> "Response":
-        """An answer made at once of its body, status code and media type."""
+    def of(cls, body: bytes, status: int, kind: str, etag: str | None = None) -> "Response":
+        """An answer made at once of its body, status code, media type and ETag."""
         self = cls.__new__(cls)
         self.headers = Headers.__new__(Headers)
         self.headers._list = [("Content-Type", kind), ("Content-Length", str(len(body)))]
+        if etag is not None:
+            self.headers._list.append(("ETag", f'"{etag}"'))
         self._status, self._status_code = LINES[status], status
         self.response, self.direct_passthrough, self._on_close = [body], False, []
         return self
@@ -120,7 +121,7 @@ class AppContext(flask.ctx.AppContext):
     def pop(self, exc: BaseException | None = None) -> None:
         token = self._cv_tokens.pop()
         try:
-            if not self._cv_tokens and self.app.teardown_appcontext_funcs:
+            if self.app.teardown_appcontext_funcs and not self._cv_tokens:
                 self.app.do_teardown_appcontext(exc)
         finally:
             _cv_app.reset(token)
@@ -161,8 +162,10 @@ class Context(RequestContext):
         token, inner = self._cv_tokens.pop()
         try:
             if not self._cv_tokens:
-                self.app.do_teardown_request(exc)
-                self.request.close()
+                for hook in self.hooks.over:
+                    hook(exc)
+                if "files" in self.request.__dict__:
+                    self.request.close()
                 self.request.environ["werkzeug.request"] = None  # a cycle, which would be left to the collector
         finally:
             _cv_request.reset(token)
@@ -202,7 +205,9 @@ class Flask(fsa.Flask):  # type: ignore[misc]
         self.known: dict[tuple[str, str], tuple[Any, dict[str, Any]]] = {}
         self._hooks: dict[str | None, Hooks] = {}
         self._nobody: dict[str, Any] = {}
-        self._fsa._pm._params = self._given
+        self._whole = self._fsa._pm._parameters
+        self._fsa._pm._params, self._fsa._pm._parameters = self._given, self._parameters
+        self.request_context = partial(Context, self)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Views and hooks are plain functions."""
@@ -210,9 +215,6 @@ class Flask(fsa.Flask):  # type: ignore[misc]
 
     def app_context(self) -> AppContext:
         return AppContext(self)
-
-    def request_context(self, environ: Any) -> "Context":
-        return Context(self, environ)
 
     def create_url_adapter(self, request: flask.Request | None) -> MapAdapter | None:
         """What matches the request's URL: whatever the host, there are no subdomains."""
@@ -241,6 +243,42 @@ class Flask(fsa.Flask):  # type: ignore[misc]
             return CombinedMultiDict([asked.json, asked.args]) if asked.query_string else asked.json
         self._fsa._local.params = "http"
         return CombinedMultiDict([asked.args, asked.form, asked.files])
+
+    def _parameters(self, path: str, is_open: bool, is_special: bool = False) -> Callable[..., Any]:
+        """What reads the parameters of a route: FlaskSimpleAuth, but not where all that came is in the path, and is fit."""
+        whole, special = self._whole(path, is_open, is_special), self._fsa._pm._special_parameters
+        if is_special:
+            return cast(Callable[..., Any], whole)
+
+        def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
+            read, plan = whole(view), []
+            for name, one in inspect.signature(view).parameters.items():
+                kind = one.annotation
+                cast_by = kind if isinstance(kind, type) and kind.__module__ not in ("builtins", "inspect") else None
+                plan.append((name, special.get(kind), cast_by, one.default))
+
+            @wraps(view)
+            def run(**given: Any) -> Any:
+                asked, values = here().request, {}
+                if asked.query_string or asked.has_body:
+                    return read(**given)
+                try:
+                    for name, found, kind, default in plan:
+                        if found:
+                            values[name] = found(name)
+                        elif name in given and kind:
+                            values[name] = kind(given[name])
+                        elif name not in given and default is not inspect.Parameter.empty:
+                            values[name] = default
+                        else:
+                            return read(**given)
+                except fsa.ErrorResponse:
+                    return read(**given)  # which says what is not fit
+                return view(**values)
+
+            return run
+
+        return decorate
 
     def forget(self) -> None:
         """Nobody is known to call yet, as FlaskSimpleAuth has it before each request."""
@@ -304,27 +342,17 @@ class Flask(fsa.Flask):  # type: ignore[misc]
         """The hooks before, the route, the hooks after."""
         self._got_first_request = True
         try:
-            answer = self.preprocess_request()
-            if answer is None:
+            for hook in here().hooks.before:
+                if (answer := hook()) is not None:
+                    break
+            else:
                 answer = self.dispatch_request()
         except Exception as error:
             answer = self.handle_user_exception(error)
         return self.process_response(self.make_response(answer))
-
-    def preprocess_request(self) -> Any:
-        """The hooks before a request, until one answers."""
-        for hook in here().hooks.before:
-            if (answer := hook()) is not None:
-                return answer
-        return None
 
     def process_response(self, response: Any) -> Any:
         """The hooks after a request, the last one first."""
         for hook in here().hooks.after:
             response = hook(response)
         return response
-
-    def do_teardown_request(self, exc: BaseException | None = None) -> None:
-        """The hooks when all is over."""
-        for hook in here().hooks.over:
-            hook(exc)

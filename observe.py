@@ -74,7 +74,7 @@ def end(response: Response) -> Response:
         "route": rule,
         "status": response._status_code,
         "ms": round(1000 * seconds, 2),
-        "login": own.user["login"] if "user" in own else None,
+        "login": own.user["login"] if "user" in vars(own) else None,
         "address": at.remote_addr,
     }
     write("WARNING" if slow else "INFO", "slow request" if slow else "request", told | more if more else told)
@@ -87,7 +87,7 @@ _profiling = threading.Lock()  # Python can profile one thread at a time
 def profiled(_: BaseException | None) -> None:
     """End the profile of a request, and log it if it was an administrator who asked for it."""
     own = here().g
-    if "profile" in own:
+    if "profile" in vars(own):
         own.profile.disable()
         _profiling.release()
         if "user" in own and own.user["isadmin"]:

@@ -110,7 +110,7 @@ class Session:
         self.connection.add_notice_handler(self._notice)
         self.pg = self.connection.pgconn
         self.rows = Transformer(self.connection)
-        self.prepared: set[bytes] | None = None if pooled else set()
+        self.pooled, self.prepared = pooled, set[bytes]()
         self._columns: dict[bytes, list[str]] = {}  # of what is prepared
         self.wait, self.patience = wait, patience
         self.replicated = True  # whether all it committed is where it was to be kept
@@ -176,7 +176,7 @@ class Session:
         """One statement in one round trip."""
         self.used = self.since = time.monotonic()
         try:
-            if self.prepared is None or statement.replanned:
+            if self.pooled or statement.replanned:
                 return self.checked(self.pg.exec_params(statement.text, values))
             if statement.name not in self.prepared:
                 self._prepare(statement)
@@ -185,9 +185,8 @@ class Session:
             self.since = 0.0
 
     def _prepare(self, statement: Statement) -> None:
-        if self.prepared is not None and statement.name not in self.prepared and not statement.replanned:
-            self.checked(self.pg.prepare(statement.name, statement.text))
-            self.prepared.add(statement.name)
+        self.checked(self.pg.prepare(statement.name, statement.text))
+        self.prepared.add(statement.name)
 
     def batch(self, *commands: Command) -> list[PGresult | None]:
         """Several statements in one round trip (libpq's pipeline mode), to be checked one by one: the first error ends them."""
@@ -195,10 +194,11 @@ class Session:
         self.used = self.since = time.monotonic()
         try:
             for statement, _ in commands:
-                self._prepare(statement)
+                if statement.name not in self.prepared and not (self.pooled or statement.replanned):
+                    self._prepare(statement)
             pg.enter_pipeline_mode()
             for statement, values in commands:
-                if self.prepared is None or statement.replanned:
+                if self.pooled or statement.replanned:
                     pg.send_query_params(statement.text, values)
                 else:
                     pg.send_query_prepared(statement.name, values)
@@ -233,10 +233,12 @@ class Session:
 
     def load(self, statement: Statement, result: PGresult) -> list[dict[str, Any]]:
         """The rows of a statement's result, as dictionaries."""
+        if not result.nfields:
+            return []
         names = self._columns.get(statement.name)
         if names is None:
             names = [(result.fname(i) or b"").decode() for i in range(result.nfields)]
-            if self.prepared and statement.name in self.prepared:  # its columns stay what they are, or it fails
+            if statement.name in self.prepared:  # its columns stay what they are, or it fails
                 self._columns[statement.name] = names
         self.rows.set_pgresult(result)
         return [dict(zip(names, row, strict=True)) for row in self.rows.load_rows(0, result.ntuples, tuple)]
@@ -320,8 +322,7 @@ class Pool:
     def take(self) -> Session:
         """A session that is fit for use.
 
-        :raises errors.Problem: 503, none became free in time.
-        :raises psycopg.OperationalError: the database is away.
+        :raises errors.Problem: none became free in time, or none could be connected.
         """
         try:
             self._free.get_nowait()
@@ -363,10 +364,10 @@ class Pool:
             session.until = time.monotonic() + self.age * random.uniform(0.75, 1)  # noqa: S311
             self._away = False
             counters.count("stuff_connections_total", pool=self.name, outcome="made")
-        except psycopg.Error:
+        except psycopg.Error as error:
             self._away, self.failed = True, time.monotonic()
             counters.count("stuff_connections_total", pool=self.name, outcome="failed")
-            raise
+            raise errors.from_database(error) from error
         finally:
             if asking:
                 self._asking.release()
