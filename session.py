@@ -4,6 +4,7 @@ Statements go to libpq directly (psycopg.pq): that halves what a cursor costs, a
 Each is one blocking call, during which other threads run; a thread of its own watches over the waits and ends those that last.
 """
 
+import ctypes
 import logging
 import math
 import os
@@ -16,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -23,7 +25,7 @@ import psycopg
 from aiosql.utils import VAR_REF
 from psycopg.adapt import Loader, Transformer
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
-from psycopg.pq.abc import PGresult
+from psycopg.pq.abc import PGconn, PGresult
 
 import errors
 from connect import answers
@@ -75,7 +77,8 @@ class Statement(str):
         """Parameters in PostgreSQL's text format."""
         values = []
         for name in self.parameters:
-            values.append(encode(named[name]))
+            value = named[name]
+            values.append(None if value is None else encode(value))
         return values
 
 
@@ -87,6 +90,27 @@ def encode(value: Any) -> bytes | None:
     if b"\0" in text:
         raise errors.Problem(400, "a text cannot hold a NUL character")
     return text
+
+
+def _sender(maps: Path) -> Callable[[PGconn], None]:
+    """What ends a batch and sends it. psycopg's own keeps other threads from running until the server has been woken up.
+
+    :param maps: names the libraries of this process (proc_pid_maps(5)); where there is none, it is psycopg's own.
+    """
+    found = re.search(r"/.*/libpq[-.].*", maps.read_text()) if maps.exists() else None
+    if not found:
+        return lambda pg: pg.pipeline_sync()
+    sync = ctypes.CDLL(found[0]).PQpipelineSync
+    sync.argtypes = [ctypes.c_void_p]
+
+    def send(pg: Any) -> None:
+        if not sync(pg.pgconn_ptr):
+            raise psycopg.OperationalError("the connection is closed")
+
+    return send
+
+
+send = _sender(Path("/proc/self/maps"))
 
 
 class Silence(psycopg.OperationalError):
@@ -202,7 +226,7 @@ class Session:
                     pg.send_query_params(statement.text, values)
                 else:
                     pg.send_query_prepared(statement.name, values)
-            pg.pipeline_sync()
+            send(pg)
             self._flush()
             self._more()
             for _ in commands:

@@ -166,6 +166,30 @@ def test_a_connection_that_ends_in_the_middle_of_a_batch_is_lost(one: Any) -> No
     assert one.rename(sid=1, stuff="Stool") == 1
 
 
+def test_a_batch_on_a_closed_connection_cannot_be_sent(one: Any) -> None:
+    from session import send
+
+    session = one.writer.take()
+    session.close()
+    with pytest.raises(psycopg.OperationalError, match="closed"):
+        send(session.pg)
+    one.writer.give(session)
+
+
+@pytest.mark.parametrize("maps", ["", "7f00-7f01 r-xp 00000000 00:00 0    /lib/libpqueue.so\n", None])
+def test_where_libpq_is_not_found_psycopg_sends_a_batch(
+    one: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maps: str | None
+) -> None:
+    import session
+
+    if maps is not None:
+        (tmp_path / "maps").write_text(maps)
+    monkeypatch.setattr(session, "send", session._sender(tmp_path / "maps"))
+    one.rename(sid=1, stuff="Stool")
+    one.rollback()
+    assert {"sid": 1, "stuff": "Chair"} in one.all_stuff()
+
+
 def test_the_watch_cuts_no_wait_but_the_one_that_it_saw(one: Any) -> None:
     from session import Watch
 
