@@ -498,7 +498,7 @@ def init_app(app: Flask) -> None:
     @app.after_request  # runs once the answer is complete, and may still replace it: what the client hears is what was kept
     def db_end(response: Response) -> Response:
         try:
-            if response.status_code < 400:
+            if response._status_code < 400:
                 if end := pool.commit():
                     position.tell(response, request, end, stale)
             else:

@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from functools import partial, wraps
 from http import HTTPStatus
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 import flask
@@ -23,6 +24,8 @@ from werkzeug.utils import cached_property
 NOTHING: ImmutableMultiDict[str, Any] = ImmutableMultiDict()
 NO_SESSION = NullSession()
 here = cast("Callable[..., Context]", _cv_request.get)  # the request's context, without the cost of Flask's proxies
+# the headers of an answer as a list, to look at them or to add one that is not there yet and has no line break in it
+headers: Callable[[flask.Response], list[tuple[str, str]]] = attrgetter("headers._list")
 LINES = {status.value: f"{status.value} {status.phrase.upper()}" for status in HTTPStatus}
 
 
@@ -93,11 +96,6 @@ class Response(flask.Response):
         return body
 
 
-def headers(response: flask.Response) -> list[tuple[str, str]]:
-    """The headers of an answer, to look at them or to add one that is not there yet and has no line break in it."""
-    return response.headers._list
-
-
 class Globals(_AppCtxGlobals):
     """Flask's `g`, whose attributes are set as those of any object."""
 
@@ -152,11 +150,10 @@ class Context(RequestContext):
         outer: Any = _cv_app.get(None)
         inner = None if outer and outer.app is self.app else AppContext(self.app)
         if inner:
-            inner.push()
+            inner._cv_tokens.append(_cv_app.set(inner))
         self.g = (inner or outer).g
         self._cv_tokens.append((_cv_request.set(self), inner))
         self.match_request()
-        self.hooks = self.app.hooks(self.request)
 
     def pop(self, exc: BaseException | None = None) -> None:
         token, inner = self._cv_tokens.pop()
@@ -176,13 +173,14 @@ class Context(RequestContext):
         asked, known = self.request, self.app.known
         key = asked.method, asked.path
         if found := known.get(key):
-            asked.url_rule, asked.view_args = found[0], dict(found[1])
+            asked.url_rule, asked.view_args, self.hooks = found[0], dict(found[1]), found[2]
             return
         super().match_request()
+        self.hooks = self.app.hooks(asked)
         if asked.url_rule and asked.view_args is not None:
             if len(known) >= 1000:
                 known.clear()
-            known[key] = asked.url_rule, dict(asked.view_args)
+            known[key] = asked.url_rule, dict(asked.view_args), self.hooks
 
 
 class Hooks(NamedTuple):
@@ -202,7 +200,7 @@ class Flask(fsa.Flask):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.known: dict[tuple[str, str], tuple[Any, dict[str, Any]]] = {}
+        self.known: dict[tuple[str, str], tuple[Any, dict[str, Any], Hooks]] = {}
         self._hooks: dict[str | None, Hooks] = {}
         self._nobody: dict[str, Any] = {}
         self._whole = self._fsa._pm._parameters
@@ -245,7 +243,7 @@ class Flask(fsa.Flask):  # type: ignore[misc]
         return CombinedMultiDict([asked.args, asked.form, asked.files])
 
     def _parameters(self, path: str, is_open: bool, is_special: bool = False) -> Callable[..., Any]:
-        """What reads the parameters of a route: FlaskSimpleAuth, but not where all that came is in the path, and is fit."""
+        """What reads the parameters of a route: FlaskSimpleAuth, but not where they are in the path or in JSON, and all fit."""
         whole, special = self._whole(path, is_open, is_special), self._fsa._pm._special_parameters
         if is_special:
             return cast(Callable[..., Any], whole)
@@ -254,26 +252,30 @@ class Flask(fsa.Flask):  # type: ignore[misc]
             read, plan = whole(view), []
             for name, one in inspect.signature(view).parameters.items():
                 kind = one.annotation
-                cast_by = kind if isinstance(kind, type) and kind.__module__ not in ("builtins", "inspect") else None
-                plan.append((name, special.get(kind), cast_by, one.default))
+                found = special.get(kind)
+                ours = isinstance(kind, type) and issubclass(kind, (int, str)) and kind.__module__ != "builtins"
+                plan.append((name, found, kind if ours and not found else None, one.default))
 
             @wraps(view)
             def run(**given: Any) -> Any:
-                asked, values = here().request, {}
-                if asked.query_string or asked.has_body:
+                asked = here().request
+                if asked.query_string or (asked.has_body and not asked.is_json):
                     return read(**given)
                 try:
+                    came, values = {**asked.get_json(), **given} if asked.has_body else given, {}
                     for name, found, kind, default in plan:
-                        if found:
+                        if found and name not in came:
                             values[name] = found(name)
-                        elif name in given and kind:
-                            values[name] = kind(given[name])
-                        elif name not in given and default is not inspect.Parameter.empty:
+                        elif name in came and kind:
+                            values[name] = kind(came[name])
+                        elif name not in came and default is not inspect.Parameter.empty:
                             values[name] = default
                         else:
                             return read(**given)
-                except fsa.ErrorResponse:
+                except (Exception, fsa.ErrorResponse):
                     return read(**given)  # which says what is not fit
+                if not came.keys() <= values.keys() or (asked.has_body and given.keys() & asked.get_json().keys()):
+                    return read(**given)
                 return view(**values)
 
             return run
@@ -309,10 +311,11 @@ class Flask(fsa.Flask):  # type: ignore[misc]
             fsa._qm._check_secure: self._private,
             fsa._am._set_www_authenticate: None,
             fsa._rm._auth_post_check: self._checked,
-            fsa._qm._show_request: None,
-            fsa._qm._run_before_requests: None,
-            fsa._rm._run_after_requests: None,
         }
+        if not fsa._qm._before_requests:
+            instead[fsa._qm._run_before_requests] = None
+        if not fsa._rm._after_requests:
+            instead[fsa._rm._run_after_requests] = None
 
         def found(hooks: dict[Any, Any]) -> list[Any]:
             names = None, *reversed(asked.blueprints)

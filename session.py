@@ -227,7 +227,8 @@ class Session:
                 else:
                     pg.send_query_prepared(statement.name, values)
             send(pg)
-            self._flush()
+            if pg.flush():
+                self._flush()
             self._more()
             for _ in commands:
                 results.append(self._result())
@@ -265,7 +266,10 @@ class Session:
             if statement.name in self.prepared:  # its columns stay what they are, or it fails
                 self._columns[statement.name] = names
         self.rows.set_pgresult(result)
-        return [dict(zip(names, row, strict=True)) for row in self.rows.load_rows(0, result.ntuples, tuple)]
+        rows = []
+        for row in self.rows.load_rows(0, result.ntuples, tuple):
+            rows.append(dict(zip(names, row, strict=True)))
+        return rows
 
 
 class Watch:

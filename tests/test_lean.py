@@ -78,6 +78,84 @@ def test_a_path_is_matched_again_as_it_was_the_first_time(app: Any) -> None:
     assert got == [{"name": "a"}, {"name": "b c"}] * 3
 
 
+def test_the_parameters_of_a_path_are_read_as_by_flask_simple_auth(app: Any) -> None:
+    from datetime import date
+
+    def get(name: str, day: date, number: int, size: int = 3) -> Any:
+        return {"name": name, "day": day.isoformat(), "number": number, "size": size}
+
+    def day_alone(day: date, size: int = 3) -> Any:
+        return {"day": day.isoformat(), "size": size}
+
+    app.get("/thing/<name>/<day>/<number>", authorize="OPEN")(get)
+    app.get("/day/<day>", authorize="OPEN")(day_alone)
+    client = app.test_client()
+    assert client.get("/thing/a/2026-01-31/7").json == {"name": "a", "day": "2026-01-31", "number": 7, "size": 3}
+    for query, size in ("", 3), ("?size=4", 4):
+        assert client.get(f"/day/2026-01-31{query}").json == {"day": "2026-01-31", "size": size}
+        refused = client.get(f"/day/2026-02-31{query}")
+        assert (refused.status_code, refused.json["errors"][0]["field"]) == (400, "day")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/thing/a", {"size": "7"}, 200),
+        ("/thing/a", {}, 200),
+        ("/thing/a", {"size": "no"}, 400),
+        ("/thing/a", {"size": "7", "more": 1}, 400),
+        ("/thing/a", {"name": "b"}, 400),
+        ("/thing/a", {"here": "there"}, 400),
+        ("/thing/a?size=7", {}, 200),
+        ("/thing/a?size=7", {"size": "8"}, 200),
+        ("/thing/a", [1], 400),
+    ],
+)
+def test_parameters_in_json_are_read_as_by_flask_simple_auth(path: str, body: Any, status: int) -> None:
+    import FlaskSimpleAuth as fsa  # noqa: N813
+
+    import errors
+    import lean
+
+    class Text(str):
+        pass
+
+    class Size(str):
+        def __new__(cls, value: str) -> "Size":
+            return super().__new__(cls, value) if value.isdigit() else fsa.err("must be a number", 400)
+
+    class Here(str):
+        pass
+
+    def post(name: Text, here: Here, size: Size = Size("1")) -> Any:
+        return {"name": name, "size": size, "here": here}
+
+    answers = []
+    for kind in (lean.Flask, fsa.Flask):
+        special = {Here: lambda _: Here("here")}
+        app = kind("lean", FSA_ALLOW_DEPRECATION=True, FSA_AUTH=["none"], FSA_SPECIAL_PARAMETER=special)
+        errors.init_app(app)
+        app.post("/thing/<name>", authorize="OPEN")(post)
+        answers.append(app.test_client().post(path, json=body))
+    assert [answer.status_code for answer in answers] == [status, status]
+    assert answers[0].json == answers[1].json
+
+
+def test_hooks_that_flask_simple_auth_is_told_of_are_run() -> None:
+    import lean
+
+    ran: list[str] = []
+
+    def note(response: Any) -> Any:
+        ran.append("after")
+        return response
+
+    hooks = {"FSA_BEFORE_REQUEST": [lambda _: ("stop", 403)], "FSA_AFTER_REQUEST": [note]}
+    app = lean.Flask("lean", FSA_ALLOW_DEPRECATION=True, FSA_AUTH=["none"], **hooks)
+    app.get("/here", authorize="OPEN")(lambda: {"here": True})
+    assert (app.test_client().get("/here").status_code, ran) == (403, ["after"])
+
+
 def test_what_is_known_of_paths_stays_small(app: Any) -> None:
     app.get("/thing/<name>", authorize="OPEN")(lambda name: {"name": name})
     client = app.test_client()
