@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -82,10 +82,8 @@ class Statement(str):
         return values
 
 
-def encode(value: Any) -> bytes | None:
-    """One parameter in PostgreSQL's text format; NUL, which libpq would silently cut at, is refused."""
-    if value is None:
-        return None
+def encode(value: Any) -> bytes:
+    """One parameter that is not NULL in PostgreSQL's text format; NUL, which libpq would silently cut at, is refused."""
     text = str(value).encode()
     if b"\0" in text:
         raise errors.Problem(400, "a text cannot hold a NUL character")
@@ -117,7 +115,7 @@ class Silence(psycopg.OperationalError):
     """The server said nothing for too long."""
 
 
-Command = tuple[Statement, list[bytes | None]]
+Command = tuple[Statement, Sequence[bytes | None]]
 DONE = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}
 
 
