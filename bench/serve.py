@@ -35,7 +35,7 @@ SERVERS = {
     " --log-level error app:app",  # measured where it is installed
 }
 CONNECTIONS = (1, 4, 16, 64, 256)
-SHAPES = ((1, 4), (2, 1), (2, 4), (4, 4))  # workers, and threads each
+SHAPES = ((1, 4), (2, 2), (2, 4), (4, 4))  # workers, and threads each
 FILL = """
 TRUNCATE Stuff, Owned RESTART IDENTITY;
 INSERT INTO Stuff(stuff) SELECT 'thing ' || to_char(i, 'FM0000') FROM generate_series(1, 100) AS i;
@@ -128,6 +128,7 @@ def main() -> None:
                             print(*found[-1].values(), sep="\t", flush=True)
                             if name == "insert":
                                 database.execute("DELETE FROM Stuff WHERE sid > 100")
+                                database.execute("VACUUM Stuff")
                     print(f"{server} {workers}x{threads}: ready in {ready:.2f} s, memory {memory(port)} MiB", flush=True)
     (ROOT / "bench" / "serve.json").write_text(json.dumps(found, indent=0) + "\n")
     shown = [row for row in found if row["server"] == "granian"]
