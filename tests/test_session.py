@@ -268,6 +268,20 @@ def test_a_change_of_the_schema_costs_no_request_however_many_sessions_know_the_
     client.get("/stuff/1", 200)
 
 
+def test_sessions_that_die_a_moment_after_their_use_cost_no_request(client: Any, sql: Any) -> None:
+    from database import db
+
+    sessions = [db.fresh.take() for _ in range(db.fresh.size)]
+    for session in sessions:
+        session.run(db.get_stuff_sid.sql, [b"1"])
+        db.fresh.give(session)
+    sql("SELECT pg_terminate_backend(pid, 1000) FROM unnest(%s::INT[]) AS pid", [each.pg.backend_pid for each in sessions])
+    for session in sessions:
+        session.used = time.monotonic()  # however long that took
+    client.get("/stuff/1", 200)
+    assert all(session.connection.closed for session in sessions)
+
+
 def test_a_closed_session_leaves_nothing_to_the_collector(one: Any) -> None:
     gc.collect()
     gc.disable()
