@@ -244,7 +244,8 @@ class Flask(fsa.Flask):  # type: ignore[misc]
 
     def _parameters(self, path: str, is_open: bool, is_special: bool = False) -> Callable[..., Any]:
         """What reads the parameters of a route: FlaskSimpleAuth, but not where they are in the path or in JSON, and all fit."""
-        whole, special = self._whole(path, is_open, is_special), self._fsa._pm._special_parameters
+        manager = self._fsa._pm
+        whole, special, casts = self._whole(path, is_open, is_special), manager._special_parameters, manager._casts
         if is_special:
             return cast(Callable[..., Any], whole)
 
@@ -252,9 +253,11 @@ class Flask(fsa.Flask):  # type: ignore[misc]
             read, plan = whole(view), []
             for name, one in inspect.signature(view).parameters.items():
                 kind = one.annotation
-                found = special.get(kind)
+                found = special.get(fsa._typeof(one))
                 ours = isinstance(kind, type) and issubclass(kind, (int, str)) and kind.__module__ != "builtins"
-                plan.append((name, found, kind if ours and not found else None, one.default))
+                if found or kind in casts or name.startswith("_"):  # which is not the name in a request
+                    ours = False
+                plan.append((name, found, kind if ours else None, one.default))
 
             @wraps(view)
             def run(**given: Any) -> Any:
@@ -312,6 +315,8 @@ class Flask(fsa.Flask):  # type: ignore[misc]
             fsa._am._set_www_authenticate: None,
             fsa._rm._auth_post_check: self._checked,
         }
+        if fsa._mode.name in ("UNDEF", "PROD"):
+            instead[fsa._qm._show_request] = None
         if not fsa._qm._before_requests:
             instead[fsa._qm._run_before_requests] = None
         if not fsa._rm._after_requests:
@@ -356,6 +361,7 @@ class Flask(fsa.Flask):  # type: ignore[misc]
 
     def process_response(self, response: Any) -> Any:
         """The hooks after a request, the last one first."""
-        for hook in here().hooks.after:
+        now = here()
+        for hook in (*now._after_request_functions, *now.hooks.after) if now._after_request_functions else now.hooks.after:
             response = hook(response)
         return response

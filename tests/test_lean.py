@@ -141,6 +141,39 @@ def test_parameters_in_json_are_read_as_by_flask_simple_auth(path: str, body: An
     assert answers[0].json == answers[1].json
 
 
+def test_special_parameters_may_be_optional_and_types_cast_as_configured(app: Any) -> None:
+    class Here(str):
+        pass
+
+    class Size(int):
+        pass
+
+    def get(size: Size, here: Here | None = None) -> Any:
+        return {"size": size, "here": here}
+
+    app.config["FSA_SPECIAL_PARAMETER"] = {Here: lambda _: "here"}
+    app.config["FSA_CAST"] = {Size: lambda text: Size(text.removesuffix("kB"))}
+    app.get("/thing/<size>", authorize="OPEN")(get)
+    assert app.test_client().get("/thing/7kB").json == {"size": 7, "here": "here"}
+
+
+def test_what_is_to_be_done_after_this_request_is_done(app: Any) -> None:
+    from flask import after_this_request
+
+    def get() -> Any:
+        @after_this_request
+        def dress(response: Any) -> Any:
+            response.headers["X-Dressed"] = "yes"
+            return response
+
+        return {}
+
+    app.get("/here", authorize="OPEN")(get)
+    app.get("/there", authorize="OPEN")(lambda: {"there": True})
+    client = app.test_client()
+    assert [client.get(path).headers.get("X-Dressed") for path in ("/here", "/there")] == ["yes", None]
+
+
 def test_hooks_that_flask_simple_auth_is_told_of_are_run() -> None:
     import lean
 
@@ -151,7 +184,7 @@ def test_hooks_that_flask_simple_auth_is_told_of_are_run() -> None:
         return response
 
     hooks = {"FSA_BEFORE_REQUEST": [lambda _: ("stop", 403)], "FSA_AFTER_REQUEST": [note]}
-    app = lean.Flask("lean", FSA_ALLOW_DEPRECATION=True, FSA_AUTH=["none"], **hooks)
+    app = lean.Flask("lean", FSA_ALLOW_DEPRECATION=True, FSA_AUTH=["none"], FSA_MODE="dev", **hooks)
     app.get("/here", authorize="OPEN")(lambda: {"here": True})
     assert (app.test_client().get("/here").status_code, ran) == (403, ["after"])
 

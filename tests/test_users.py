@@ -35,6 +35,12 @@ def test_a_user_is_created_read_changed_and_removed(client: Any, calvin: Any, ki
     client.post("/users", 409, headers=calvin, **{kind: {"login": "susie", "pass": "secret"}})
 
 
+@pytest.mark.parametrize("kind", ["json", "data"])
+def test_a_parameter_has_one_name(client: Any, calvin: Any, kind: str) -> None:
+    response = client.post("/users", 400, headers=calvin, **{kind: {"login": "moe", "_pass": "secret"}})
+    assert {fault["field"] for fault in response.json["errors"]} == {"pass", "_pass"}
+
+
 def test_a_user_is_created_from_a_structure(client: Any, calvin: Any) -> None:
     u = {"login": "moe", "password": "secret", "isAdmin": True}
     assert client.post("/users-mgt", 201, json={"u": u}, headers=calvin).json == 4
