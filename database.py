@@ -355,7 +355,7 @@ class DB(anodb.DB):  # type: ignore[misc]
     def _learn(self, pool: Pool, error: psycopg.Error) -> None:
         """An error may tell of the server more than of the statement, and of the other sessions there."""
         counters.count("stuff_query_errors_total", state=error.sqlstate[:2] if error.sqlstate else "none")
-        for one in {pool} if pool is self.reader else {self.writer, self.fresh}:
+        for one in {pool} if self.bound and pool is self.reader else {self.writer, self.fresh}:
             if isinstance(error, Silence):
                 one.doubt()
             elif error.sqlstate in ("25006", "26000", "0A000"):  # it was demoted, or what was prepared is no more
@@ -380,8 +380,8 @@ class DB(anodb.DB):  # type: ignore[misc]
         limit = [(TIMEOUT, [encode(int(1000 * self._timeouts[read_only]))])] if self._pooled else []
         return [(begin, []), *limit]
 
-    def _apart(self, statement: Statement, values: list[bytes | None]) -> tuple[int, list[dict[str, Any]]]:
-        session = self.writer.take()
+    def _apart(self, statement: Statement, values: list[bytes | None]) -> Found:
+        session = self.writer.take(look=True)
         try:
             result = session.run(statement, values)
             return result.command_tuples or 0, session.load(statement, result)
@@ -481,9 +481,10 @@ def init_app(app: Flask) -> None:
     db.set(pool)
     vars(db).update({name: getattr(pool, name) for name in (*pool._available_queries, "confirm", "expect")})  # past the proxy
 
-    @app.before_request
     def db_open() -> None:
         pool.open(here().request.method not in READS)
+
+    app.before_request_funcs[None].insert(0, db_open)  # first: what is refused early has asked for nothing
 
     if pool.bound:
 

@@ -1,7 +1,8 @@
 """Sessions: connections to PostgreSQL that send named statements, wait with a deadline, and are pooled. Imported by database.
 
 Statements go to libpq directly (psycopg.pq): that halves what a cursor costs, and lets BEGIN travel with the first statement.
-Each is one blocking call, during which other threads run; a thread of its own watches over the waits and ends those that last.
+Each is one blocking call, during which other threads run, or a batch of them, sent and waited for step by step; a thread of its
+own watches over the waits and ends those that last.
 """
 
 import ctypes
@@ -93,12 +94,12 @@ def encode(value: Any) -> bytes:
 def _sender(maps: Path) -> Callable[[PGconn], None]:
     """What ends a batch and sends it. psycopg's own keeps other threads from running until the server has been woken up.
 
-    :param maps: names the libraries of this process (proc_pid_maps(5)); where there is none, it is psycopg's own.
+    :param maps: names the libraries of this process (proc_pid_maps(5)); unless there is one libpq, psycopg's call serves.
     """
-    found = re.search(r"/.*/libpq[-.].*", maps.read_text()) if maps.exists() else None
-    if not found:
+    found = set(re.findall(r"/\S*/libpq[-.]\S*$", maps.read_text(), re.MULTILINE)) if maps.exists() else set()
+    if len(found) != 1:  # a server may bring another one, whose structures are not ours
         return lambda pg: pg.pipeline_sync()
-    sync = ctypes.CDLL(found[0]).PQpipelineSync
+    sync = ctypes.CDLL(found.pop()).PQpipelineSync
     sync.argtypes = [ctypes.c_void_p]
 
     def send(pg: Any) -> None:
@@ -181,7 +182,8 @@ class Session:
         with self._closing:
             if self.since == since and self._line.fileno() >= 0:
                 self.silent = True
-                self._line.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):  # it has ended by itself
+                    self._line.shutdown(socket.SHUT_RDWR)
 
     def checked(self, result: PGresult | None) -> PGresult:
         """The result of a statement that did not fail.
@@ -227,7 +229,8 @@ class Session:
             send(pg)
             if pg.flush():
                 self._flush()
-            self._more()
+            else:
+                self._more()
             for _ in commands:
                 results.append(self._result())
                 pg.get_result()  # nothing more of this one, which libpq knows by itself
@@ -345,9 +348,10 @@ class Pool:
         self.failed = -math.inf  # when it was last in vain to connect, in the seconds of `time.monotonic()`
         self._asking = threading.Lock()  # by whoever finds out whether it is back
 
-    def take(self) -> Session:
+    def take(self, look: bool = False) -> Session:
         """A session that is fit for use.
 
+        :param look: even at one that was used a moment ago, as what is asked of it cannot be asked again.
         :raises errors.Problem: none became free in time, or none could be connected.
         """
         try:
@@ -356,15 +360,21 @@ class Pool:
             self._wait()
         counters.put(self._in_use, self.size - self._free.qsize())
         try:
-            while self._idle:
-                session, now = self._idle.pop(), time.monotonic()
-                if session.until > now and (session.used > max(now - MOMENT, self._suspect) or session.alive()):
+            while session := self._pop():
+                now = time.monotonic()
+                fresh = session.used > max(now - MOMENT, self._suspect) and not look
+                if session.until > now and (fresh or session.alive()):
                     return session
                 session.close()
             return self._connected()
         except BaseException:
             self._freed()
             raise
+
+    def _pop(self) -> Session | None:
+        with suppress(IndexError):  # others take them as well
+            return self._idle.pop()
+        return None
 
     def _wait(self) -> None:
         began = time.perf_counter()
@@ -426,5 +436,5 @@ class Pool:
         self.close()
 
     def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        while session := self._pop():
+            session.close()

@@ -98,12 +98,13 @@ def test_who_waits_for_one_that_asks_hears_that_the_database_is_back() -> None:
     db.close()
 
 
-def test_a_server_that_falls_silent_is_left_at_once(monkeypatch: pytest.MonkeyPatch, sql: Any) -> None:
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_server_that_falls_silent_is_left_at_once(monkeypatch: pytest.MonkeyPatch, sql: Any, writes: bool) -> None:
     import session
     from errors import Problem
 
     db = make("", patience=0.2)
-    db.open(True)
+    db.open(writes)
     spare, other = db.writer.take(), db.fresh.take()
     db.writer.give(spare)
     db.fresh.give(other)
@@ -112,13 +113,14 @@ def test_a_server_that_falls_silent_is_left_at_once(monkeypatch: pytest.MonkeyPa
     try:
         monkeypatch.setattr(session, "answers", lambda *_: False)
         with pytest.raises(Problem) as problem:
-            db.add_stuff(stuff="Lamp")
+            db.add_stuff(stuff="Lamp") if writes else db.get_stuff_sid(sid=1)
     finally:
         sql("ROLLBACK")
     assert (problem.value.status, problem.value.retry) == (503, False)
     assert not db.fresh._idle
     assert not db.writer._idle
     db.release()
+    db.open(True)
     assert db.add_stuff(stuff="Lamp") >= 3
     db.rollback()
     db.release()

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import socket
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ SELECT pg_sleep(:seconds::FLOAT);
 -- name: size(text)$
 SELECT length(:text);
 """
+TWO = "".join(f"7f00-7f01 r-xp 00000000 00:00 0    /lib/libpq{name}\n" for name in (".so.5", "-x.so.5"))
 BIG = "x" * 16_000_000  # more than the buffers of a socket hold
 
 
@@ -176,7 +178,7 @@ def test_a_batch_on_a_closed_connection_cannot_be_sent(one: Any) -> None:
     one.writer.give(session)
 
 
-@pytest.mark.parametrize("maps", ["", "7f00-7f01 r-xp 00000000 00:00 0    /lib/libpqueue.so\n", None])
+@pytest.mark.parametrize("maps", ["", "7f00-7f01 r-xp 00000000 00:00 0    /lib/libpqueue.so\n", TWO, None])
 def test_where_libpq_is_not_found_psycopg_sends_a_batch(
     one: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maps: str | None
 ) -> None:
@@ -280,6 +282,27 @@ def test_sessions_that_die_a_moment_after_their_use_cost_no_request(client: Any,
         session.used = time.monotonic()  # however long that took
     client.get("/stuff/1", 200)
     assert all(session.connection.closed for session in sessions)
+
+
+def test_what_cannot_be_asked_twice_is_asked_of_a_session_that_is_there(one: Any, sql: Any) -> None:
+    session = one.writer.take()
+    sql("SELECT pg_terminate_backend(%s, 1000)", session.pg.backend_pid)
+    session.used = time.monotonic()
+    one.writer.give(session)
+    assert one.nap(seconds=0) == ""
+    assert session.connection.closed
+
+
+def test_a_wait_that_ended_by_itself_needs_no_cut(one: Any) -> None:
+    session = one.writer.take()
+    session._line.shutdown(socket.SHUT_RDWR)
+    session._line.close()
+    session._line = socket.socket()  # which is not connected
+    session.since = 1.0
+    session.cut(1.0)
+    assert session.silent
+    session.close()
+    one.writer.give(session)
 
 
 def test_a_closed_session_leaves_nothing_to_the_collector(one: Any) -> None:
