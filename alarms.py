@@ -14,6 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,18 @@ class Mail(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         what = cause(record)
-        if time.time() - self._recent.get(what, 0.0) < PERIOD or not self._first(what) or self._letters.full():
-            return
+        try:
+            if time.time() - self._recent.get(what, 0.0) < PERIOD or self._letters.full() or not self._first(what):
+                return
+        except (OSError, ValueError):  # no room, or a half-written note: then once too often rather than never
+            with suppress(OSError):
+                self.told.unlink()
         letter = EmailMessage()
         letter["From"], letter["To"] = self.conf["from"], ", ".join(self.conf["to"])
         letter["Subject"] = f"[stuff] {socket.gethostname()}: {what}"[:200].replace("\n", " ")
         letter.set_content(f"{self.format(record)}\n\nNo other mail is sent for this cause by this server for an hour.\n")
-        self._letters.put_nowait(letter)
+        with suppress(queue.Full):
+            self._letters.put_nowait(letter)
         if not (self._thread and self._thread.is_alive()):  # a forked process has none
             self._thread = threading.Thread(target=self._run, name="mail", daemon=True)
             self._thread.start()

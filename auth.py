@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote, unquote
 
 import jwt
 from cachetools import TTLCache
@@ -37,6 +38,7 @@ from model import Login
 
 MAX_BYTES = 72  # of a password: bcrypt looks no further
 PASSWORDS, TOKENS = 10_000, 2_000  # that a process remembers, at a kilobyte each: forgetting costs a hash, or a round trip
+PLAIN = "!\"#$&'()*+,/;<=>?@[\\]^`{|}"  # what stands for itself in a token, as it is in a header; the rest comes as in a URL
 OTHERS = ["pbkdf2_sha256", "pbkdf2_sha512", "sha512_crypt", "sha256_crypt"]  # hashes that are read, then replaced
 
 
@@ -84,9 +86,8 @@ class Passwords:
         user = db.get_auth(login=login)
         reference = user["pword"] if user else self.nobody
         forget = self._count(login)
-        fit = len(password.encode()) <= MAX_BYTES and "\0" not in password
-        right, stronger = self.context.verify_and_update(password if fit else "", reference)
-        if not (user and fit and right):
+        right, stronger = self.verify(password, reference)
+        if not (user and right):
             audit.event("LOGIN_FAILED", login)
             err(
                 "invalid credentials"
@@ -105,6 +106,12 @@ class Passwords:
             with self._lock:
                 self._verified[key] = shown, expected
         return cast(dict[str, Any], user)
+
+    def verify(self, password: str, reference: str) -> tuple[bool, str | None]:
+        """Whether a hash is that of a password, and a stronger one of the same, if it should be replaced."""
+        fit = len(password.encode()) <= MAX_BYTES and "\0" not in password
+        right, stronger = self.context.verify_and_update(password if fit else "", reference)
+        return right and fit, stronger
 
     def _digest(self, text: str) -> bytes:
         return hashlib.blake2b(text.encode(), key=self._key).digest()
@@ -152,7 +159,7 @@ class Tokens:
         if self.kind == "jwt":
             claims = {"sub": user["login"], "aud": self.realm, "exp": int(end), "uid": user["id"], "epoch": user["epoch"]}
             return jwt.encode(claims, self.secret, "HS256")
-        data = f"{self.realm}:{user['login']}:{time.strftime('%Y%m%d%H%M%S', time.gmtime(end))}"
+        data = f"{self.realm}:{quote(user['login'], PLAIN)}:{time.strftime('%Y%m%d%H%M%S', time.gmtime(end))}"
         return f"{data}:{self._sign(data, user)}"
 
     def check(self, token: str) -> dict[str, Any]:
@@ -187,7 +194,7 @@ class Tokens:
         realm, login, end = (data.split(":") + [""] * 3)[:3]
         if data.count(":") != 2 or realm != self.realm or not re.fullmatch("[0-9]{14}", end) or not signature.isascii():
             return None
-        user = db.get_auth(login=login)
+        user = db.get_auth(login=unquote(login))
         if not user or not hmac.compare_digest(self._sign(data, user), signature):
             return None
         if end <= time.strftime("%Y%m%d%H%M%S", time.gmtime()):
@@ -306,8 +313,8 @@ def token() -> str:
 
 def revoke(login: str) -> None:
     """Every token issued to this user so far is dead."""
+    audit.event("LOGOUT", login)  # first: with the transaction begun, it would take a second session
     db.set_epoch(login=login)
-    audit.event("LOGOUT", login)
 
 
 def hash_password(password: str, field: str = "pword") -> str:
@@ -320,7 +327,7 @@ def check_password(login: str, password: str, field: str) -> None:
 
     :raises errors.Problem: 400 if it is not right.
     """
-    if not passwords().context.verify(password, db.get_auth(login=login)["pword"]):
+    if not passwords().verify(password, db.get_auth(login=login)["pword"])[0]:
         raise errors.Problem(400, "the old password is not right", "wrong_password", field)
 
 

@@ -175,7 +175,8 @@ def answer(
         kind = "application/problem+json"
         title = HTTPStatus(status).phrase
         body |= {"type": "about:blank", "title": title, "detail": message, "instance": request.script_root + request.path}
-    response = Response(json.dumps(body) + "\n", status, headers or {}, content_type=kind)
+    text = json.dumps(body).encode(errors="replace")  # a name that came may be no UTF-8
+    response = Response(text + b"\n", status, headers or {}, content_type=kind)
     if status == 503 and "Retry-After" not in response.headers:
         response.headers["Retry-After"] = RETRY_AFTER
     return response

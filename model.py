@@ -237,7 +237,7 @@ class Cursor(str):
                 self.sort, key = json.loads(raw)
             except (ValueError, TypeError, RecursionError):
                 refuse("is not a cursor of this list")
-            if type(key) is int and 0 <= key <= MAX_INT:
+            if type(key) is int and 0 <= key < 2**63:  # PostgreSQL's BIGINT, which the audit trail has
                 self.number = key
             elif isinstance(key, str) and len(key) <= Text.high and not _UNFIT.search(key):
                 self.text = key

@@ -207,6 +207,7 @@ class Flask(lean.Flask):
                 if not (problem.retry and left):
                     return errors.from_problem(problem)
                 self.forget()  # who calls is found out anew, too
+                here().g.pop("user", None)
         raise AssertionError("unreachable")  # pragma: no cover
 
     def make_response(self, rv: Any) -> Any:

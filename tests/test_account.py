@@ -87,6 +87,20 @@ def test_login_may_come_as_parameters(client: Any) -> None:
     client.post("/login", 401, json={"login": "hobbes", "pword": 5})
 
 
+@pytest.mark.parametrize("name", ["é", "日本", "100%", "a+b&c=%41", "~x-y_z.@!*"])
+def test_any_login_has_a_token_that_a_header_takes(client: Any, name: str) -> None:
+    client.post("/register", 201, json={"login": name, "pword": "secret"})
+    token = client.post("/login", 201, json={"login": name, "pword": "secret"}).json
+    assert re.fullmatch("[!-~]+", token)
+    assert client.get("/whoami", 200, headers=bearer(token)).json == name
+
+
+@pytest.mark.parametrize("old", ["x" * 73, "é" * 37, "susie" + "\0"])
+def test_an_old_password_that_nobody_can_have_is_not_right(client: Any, hobbes: Any, old: str) -> None:
+    response = client.post("/password", 400, json={"old": old, "new": "secret"}, headers=hobbes)
+    assert [fault["field"] for fault in response.json["errors"]] == ["old"]
+
+
 @pytest.mark.parametrize("place", range(4))
 def test_a_tampered_token_is_refused(client: Any, place: int) -> None:
     token = client.get("/login", 200, headers=basic("hobbes", "susie")).json

@@ -72,6 +72,15 @@ def test_what_happens_at_the_door_is_told(client: Any, calvin: Any, hobbes: Any)
     assert all(row["request"] and row["address"] == "127.0.0.1" for row in rows)
 
 
+def test_the_trail_may_grow_beyond_the_integers(client: Any, sql: Any, calvin: Any) -> None:
+    sql("SELECT setval('audit_aid_seq', 3000000000)")
+    client.post("/stuff", 201, json={"stuff": "Lamp"})
+    client.post("/stuff", 201, json={"stuff": "Sofa"})
+    first = client.get("/audit?limit=1", 200, headers=calvin)
+    second = client.get(below(first.headers["Link"][1:].split(">")[0]), 200, headers=calvin)
+    assert [row["after"]["stuff"] for row in first.json + second.json] == ["Lamp", "Sofa"]
+
+
 def test_the_trail_is_searched_and_paged(client: Any, sql: Any, calvin: Any, hobbes: Any) -> None:
     client.put("/owned/2/2", 204, json={"object": "Crate"}, headers=hobbes)
     client.put("/stuff/1", 204, json={"stuff": "Stool"})

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import EXTERNAL
+from conftest import EXTERNAL, bearer
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -98,6 +98,18 @@ def test_server_timing_names_each_query(client: Any, configured: Any) -> None:
     timing = client.get("/stuff/1", 200).headers["Server-Timing"]
     assert re.fullmatch(r"get_stuff_sid;dur=[0-9.]+, total;dur=[0-9.]+", timing)
     assert re.fullmatch(r"total;dur=[0-9.]+", client.get("/live", 200).headers["Server-Timing"])
+    client.get("/stuff/1", 200)
+    refused = client.get("/stuff/1", 406, headers={"Accept": "text/css"})  # nor those of the request before
+    assert re.fullmatch(r"total;dur=[0-9.]+", refused.headers["Server-Timing"])
+
+
+@pytest.mark.internal
+def test_who_is_nobody_any_more_is_not_named(client: Any, sql: Any, capsys: Any, hobbes: dict[str, str]) -> None:
+    token = bearer(client.get("/login", 200, headers=hobbes).json)
+    client.get("/whoami", 200, headers=token)
+    sql("UPDATE Utilisateur SET epoch = epoch + 1 WHERE login = 'hobbes'")
+    client.get("/whoami", 401, headers=token)
+    assert [(line["login"], line["status"]) for line in lines(capsys, "request")][-2:] == [("hobbes", 200), (None, 401)]
 
 
 @pytest.mark.internal
@@ -318,6 +330,21 @@ def test_an_error_is_mailed_once_an_hour_by_whichever_process(
     logging.getLogger("stuff").error("another cause")
     assert "another cause" in [got.get(timeout=10) for _ in range(2)][1][1]
     assert said == []
+
+
+@pytest.mark.internal
+@pytest.mark.parametrize("note", ["{", None])
+def test_what_is_noted_of_mails_may_be_spoilt(post: Any, tmp_path: Path, note: str | None) -> None:
+    import alarms
+
+    conf, got = post
+    told = tmp_path / "told" if note else tmp_path / "gone" / "told"
+    if note:
+        told.write_text(note)
+    record = logging.LogRecord("stuff", logging.ERROR, __file__, 1, "spoilt", None, None)
+    alarms.Mail(conf, told, pytest.fail).emit(record)
+    got.get(timeout=10)
+    assert got.get(timeout=10)[0] == "letter"
 
 
 @pytest.mark.internal

@@ -1,5 +1,6 @@
 """What a client may rely on with /stuff."""
 
+import base64
 import json
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -181,6 +182,7 @@ CURSORS = [
     "WyJzaWQiLC0xXQ",
     "WyJzaWQiLG51bGxd",
     "WyJzdHVmZiIsMV0",
+    base64.b64encode(f'["sid", {2**63}]'.encode()).decode(),
     "==",
     "W1tbW1tb",
 ]
@@ -189,6 +191,19 @@ CURSORS = [
 @pytest.mark.parametrize("after", CURSORS)
 def test_a_cursor_is_one_that_a_link_gave(client: Any, after: str) -> None:
     assert fields(client.get(f"/stuff?after={quote(after)}", 400)) == ["after"]
+
+
+def test_a_cursor_beyond_all_keys_is_refused(client: Any) -> None:
+    after = base64.urlsafe_b64encode(f'["sid", {2**31}]'.encode()).decode()
+    assert client.get(f"/stuff?after={after}", 400).json["code"] == "invalid_request"
+
+
+@pytest.mark.internal
+@pytest.mark.parametrize("path", ["/stuff", "/stuff/batch", "/register"])
+def test_a_member_that_is_no_unicode_is_refused(client: Any, path: str) -> None:
+    response = client._client.post(path, data=rb'{"\ud800": 1}', content_type="application/json")
+    assert response.status_code == 400
+    assert "?" in fields(response)
 
 
 def test_a_cursor_belongs_to_its_order(client: Any, sql: Any) -> None:
