@@ -146,7 +146,10 @@ class Passwords:
 
 
 class Tokens:
-    """Signed, short-lived proofs of identity: `stuff:login:YYYYMMDDhhmmss:signature`, or JWT (RFC 7519) where configured."""
+    """Signed, short-lived proofs of identity: `stuff:login:YYYYMMDDhhmmss:signature`, or JWT (RFC 7519) where configured.
+
+    What a header does not take of a login is percent-encoded (RFC 3986).
+    """
 
     def __init__(self, conf: dict[str, Any]) -> None:
         self.kind, self.realm, self.delay = conf["FSA_TOKEN_TYPE"], conf["FSA_REALM"], 60 * conf["FSA_TOKEN_DELAY"]
