@@ -1,15 +1,15 @@
 """What statements cost as tables grow, from 10^3 to 10^7 rows; `make bench` runs it on its database.
 
 Times are of the statement alone, prepared, as the server sends it. Writes bench/plans/ (EXPLAIN of each, at the last size),
-which a test reads for scans where an index should serve, bench/growth.json, and the plot of docs/performance.md.
+which a test reads for scans where an index should serve, and the plot of docs/performance.md.
 
-usage: python bench/growth.py [--most ROWS]
+usage: make bench MOST=1000000 (rows); it empties its database, hence runs on no other
 """
 
 import argparse
-import json
 import re
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +20,7 @@ import plot
 import psycopg
 
 ROOT = Path(__file__).parent.parent
+DATABASE = "stuff_growth"  # that of make bench
 USERS = 100_000
 # what is asked: the query's name, and its parameters for a table of so many rows
 ANY = {"sort": "sid", "number": None, "text": None, "size": 100}
@@ -72,6 +73,8 @@ def main() -> None:
     most, queries, rows = options.parse_args().most, statements(), 0
     lines: plot.Lines = {name: [] for name in OPERATIONS}
     with psycopg.connect(autocommit=True) as link:
+        if link.info.dbname != DATABASE:
+            sys.exit(f"refusing to empty the database {link.info.dbname!r}: see make bench")
         # the trail of millions of rows is not what is measured, nor the first users' keys
         link.execute("SET session_replication_role = replica; TRUNCATE Stuff, Owned, Utilisateur RESTART IDENTITY")
         link.execute("INSERT INTO Utilisateur(login, pword) SELECT 'user' || i, '$' FROM generate_series(1, %s) AS i", [USERS])
@@ -93,7 +96,6 @@ def main() -> None:
             ) as plain:  # values in the text: they are planned for
                 file.write_text(explain(plain, queries[query], values(rows)))
         link.execute("TRUNCATE Stuff, Owned RESTART IDENTITY")
-    (ROOT / "bench" / "growth.json").write_text(json.dumps(lines) + "\n")
     chart = ("Time of a statement as tables grow", "rows", "milliseconds", lines, True)
     plot.draw(ROOT / "docs" / "performance-growth.svg", [chart])
 

@@ -1,9 +1,9 @@
 """Throughput and latency of this server over HTTP, for workers, threads and connections; `make bench` runs it on its database.
 
-Figures of one machine, taken in one go: only their ratios mean something elsewhere. Writes bench/serve.json, and the plot that
+Figures of one machine, taken in one go: only their ratios mean something elsewhere. Prints them, and draws the plot that
 docs/performance.md shows.
 
-usage: python bench/serve.py [--seconds S]
+usage: make bench SECONDS=2 (for each figure); it empties its database, hence runs on no other
 """
 
 import argparse
@@ -27,6 +27,7 @@ import plot
 import psycopg
 
 ROOT = Path(__file__).parent.parent
+DATABASE = "stuff_load"  # that of make bench
 BIN = Path(sys.executable).parent
 SERVERS = {
     "granian": "granian --interface wsgi --http 1 --no-ws --host 127.0.0.1 --port {port} --workers {workers}"
@@ -101,8 +102,11 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seconds", type=float, default=2.0)
     seconds = options.parse_args().seconds
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the server is stopped on the way out
     found = []
     with psycopg.connect(autocommit=True) as database:
+        if database.info.dbname != DATABASE:
+            sys.exit(f"refusing to empty the database {database.info.dbname!r}: see make bench")
         for server in (name for name, command in SERVERS.items() if shutil.which(BIN / command.split()[0])):
             for workers, threads in SHAPES:
                 database.execute(FILL)
@@ -130,7 +134,6 @@ def main() -> None:
                                 database.execute("DELETE FROM Stuff WHERE sid > 100")
                                 database.execute("VACUUM Stuff")
                     print(f"{server} {workers}x{threads}: ready in {ready:.2f} s, memory {memory(port)} MiB", flush=True)
-    (ROOT / "bench" / "serve.json").write_text(json.dumps(found, indent=0) + "\n")
     shown = [row for row in found if row["server"] == "granian"]
     charts = []
     for name in ("one", "insert"):
