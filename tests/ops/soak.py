@@ -96,8 +96,8 @@ def main() -> None:
     print(f"acknowledged writes {len(kept)}, lost {len(lost)}; slowest request {slowest:.2f} s; idle in transaction 0")
     print(f"memory of the workers at the start {start} MB, at the end {end} MB; 5xx by cause: {dict(causes)}")
     bad = {name for name in counts if not re.match("(GET 200|POST 201|GET 503|POST 503|(GET|POST) 0)", name)}
-    if lost or bad or last != [200] * 20:
-        sys.exit(f"lost {len(lost)}, unexpected {bad}, at the end {last}")
+    if lost or not kept or bad or last != [200] * 20:
+        sys.exit(f"lost {len(lost)} of {len(kept)}, unexpected {bad}, at the end {last}")
 
 
 def note(answers: list[Answer], counts: "Counter[str]") -> None:
