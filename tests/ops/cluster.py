@@ -3,6 +3,7 @@
 Used by the checks of this folder, run by make. The programs come from the same wheel as the embedded PostgreSQL.
 """
 
+import base64
 import http.client
 import json
 import os
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 
@@ -91,6 +92,10 @@ class Node:
         with psycopg.connect(self.url, dbname=dbname, autocommit=True, application_name="check") as link:
             cursor = link.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
+
+    def stored(self, dbname: str = "stuff_test") -> set[str]:
+        """What is stored, to compare with what was acknowledged."""
+        return {row[0] for row in self.sql("SELECT stuff FROM Stuff", dbname=dbname)}
 
     def processes(self) -> list[int]:
         """Those of this server: the one named in its lock, and its children."""
@@ -265,8 +270,32 @@ class Answer:
         return self.ended - self.began
 
 
+class Threads:
+    """Something done in so many threads for the time of a block, at the end of which `over` is set and they are waited for."""
+
+    def __init__(self, what: Callable[[int], None], number: int) -> None:
+        self.over = threading.Event()
+        self._threads = [threading.Thread(target=what, args=[i]) for i in range(number)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def at_once(what: Callable[[int], None], number: int) -> None:
+    """Do something in so many threads, until all are done."""
+    with Threads(what, number):
+        pass
+
+
 @dataclass
-class Load:
+class Load(Threads):
     """Clients, each with its connection: of three, two write and one reads."""
 
     port: int
@@ -275,26 +304,17 @@ class Load:
     host: str = "127.0.0.1"
     answers: list[Answer] = field(default_factory=list)
     name: str = field(default_factory=lambda: os.urandom(6).hex())
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _threads: list[threading.Thread] = field(default_factory=list)
 
-    def __enter__(self) -> "Load":
-        self._threads = [threading.Thread(target=self._client, args=[i]) for i in range(self.clients)]
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+    def __post_init__(self) -> None:
+        super().__init__(self._client, self.clients)
 
     def _client(self, number: int) -> None:
         link, count = http.client.HTTPConnection(self.host, self.port, timeout=15), 0
-        while not self._stop.wait(self.pause):
+        while not self.over.wait(self.pause):
             count += 1
             text = f"{self.name}-{number}-{count}"
-            self.answers.append(ask(link, "GET" if number % 3 == 2 else "POST", text))
+            answer = ask(link, "GET" if number % 3 == 2 else "POST", text)
+            self.answers.append(answer)  # to the list of now: the soak takes it away
         link.close()
 
     def since(self, when: float) -> list[Answer]:
@@ -302,6 +322,11 @@ class Load:
 
     def acknowledged(self) -> set[str]:
         return {answer.text for answer in self.answers if answer.method == "POST" and answer.status == 201}
+
+
+def basic(login: str, password: str) -> str:
+    """The Authorization of Basic authentication."""
+    return "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode()
 
 
 TLS = {"X-Forwarded-Proto": "https"}  # what a proxy says that ended it; believed where there is one (PROXIES)

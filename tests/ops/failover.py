@@ -19,10 +19,6 @@ KILLS: dict[str, Callable[[Node], None]] = {
 }
 
 
-def stored(node: Node) -> set[str]:
-    return {row[0] for row in node.sql("SELECT stuff FROM Stuff", dbname="stuff_test")}
-
-
 def kill(cluster: Cluster, port: int, name: str) -> tuple[Load, float, float]:
     """Kill the primary under load; the load, when that was, and when there was another."""
     with Load(port) as load:
@@ -37,7 +33,7 @@ def kill(cluster: Cluster, port: int, name: str) -> tuple[Load, float, float]:
 def check(cluster: Cluster, port: int, name: str) -> list[str]:
     """The faults of one trial."""
     load, killed, promoted = kill(cluster, port, name)
-    lost = load.acknowledged() - stored(cluster.primary)
+    lost = load.acknowledged() - cluster.primary.stored()
     refused = [a for a in load.answers if a.status not in (200, 201)]
     written = min((a.ended for a in load.since(killed) if a.status == 201 and a.ended > promoted), default=float("inf"))
     slowest = max(a.took for a in refused)
@@ -70,7 +66,7 @@ def control(cluster: Cluster, port: int) -> list[str]:
         node.sql("SELECT pg_reload_conf()")
     time.sleep(0.2)
     load, *_ = kill(cluster, port, "all processes of the primary are killed")
-    lost = load.acknowledged() - stored(cluster.primary)
+    lost = load.acknowledged() - cluster.primary.stored()
     print(f"control, synchronous_commit off: acknowledged and lost {len(lost)} of {len(load.acknowledged())}")
     return [] if lost else ["the control lost nothing: this check sees no losses"]
 

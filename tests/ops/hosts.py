@@ -7,7 +7,6 @@ with Retry-After within a second, and within two seconds after that all is well 
 packets and never answers costs its head start, no more.
 """
 
-import base64
 import ctypes
 import http.client
 import json
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from cluster import TLS, Answer, Cluster, Load, Node, ask_once, restart, serving, summary, wait, workplace
+from cluster import TLS, Answer, Cluster, Load, Node, ask_once, basic, restart, serving, summary, wait, workplace
 from psycopg.conninfo import conninfo_to_dict
 from rolling import balancer, has, roll
 
@@ -108,10 +107,6 @@ def call(host: str, method: str, path: str, body: Any = None, **headers: str) ->
         peer.close()
 
 
-def basic(login: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode()
-
-
 def shared() -> list[str]:
     """What one server is told the other must know."""
     bearer = "Bearer " + call("one", "GET", "/login", Authorization=basic("hobbes", "susie"))[1]
@@ -130,11 +125,6 @@ def shared() -> list[str]:
     for what, (found, _) in steps.items():
         print(f"  {what}: {found}")
     return [f"{what}: {found}, not {expected}" for what, (found, expected) in steps.items() if found != expected]
-
-
-def stored(node: Node) -> set[str]:
-    with inside("database"):
-        return {row[0] for row in node.sql("SELECT stuff FROM Stuff", dbname="stuff_test")}
 
 
 def sessions(node: Node, host: str) -> list[str]:
@@ -184,7 +174,8 @@ def cut(folder: Path, node: Node) -> list[str]:
     # on a connection that it kept, HAProxy tells an HTTP/1.1 client of the loss by closing it, whatever it asked
     refused = [a for a in load.answers if a.status not in OK]
     wrong = [a for a in refused if a.method == "GET" or not (a.retry or a.code.startswith("RemoteDisconnected"))]
-    lost = load.acknowledged() - stored(node)
+    with inside("database"):
+        lost = load.acknowledged() - node.stored()
     late = [a for a in load.since(noticed) if a.status not in OK]
     slowest = max(a.took for a in load.answers)
     print(
@@ -219,7 +210,8 @@ def outage(node: Node, block: Callable[[str], None], unblock: Callable[[str], No
         unblock("database")
         healed = time.monotonic()
         time.sleep(3)
-    kept = stored(node)
+    with inside("database"):
+        kept = node.stored()
     for way, load in loads.items():
         refused, wrong = refusals(load.answers)
         lost = load.acknowledged() - kept

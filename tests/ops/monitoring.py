@@ -1,6 +1,5 @@
 """A real Prometheus scrapes the server: its rules load, and each graph of the dashboard has data: `make check.monitoring`."""
 
-import base64
 import json
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from cluster import ROOT, Cluster, Load, free_port, serving, wait, workplace
+from cluster import ROOT, Cluster, Load, basic, free_port, serving, wait, workplace
 
 MONITORING = ROOT / "deploy" / "monitoring"
 KEY = "a key that the scraper has"
@@ -83,7 +82,7 @@ def login(port: int) -> None:
     """A login, and one that is refused twice: remembered passwords, events at the door."""
     for path, password in (("/whoami", "hobbes"), ("/login", "hobbes"), ("/whoami", "wrong")) * 2:
         request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
-        request.add_header("Authorization", "Basic " + base64.b64encode(f"calvin:{password}".encode()).decode())
+        request.add_header("Authorization", basic("calvin", password))
         try:
             urllib.request.urlopen(request, timeout=5).close()
         except urllib.error.HTTPError as error:

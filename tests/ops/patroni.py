@@ -163,7 +163,7 @@ def trial(members: list[Member], ports: dict[str, int], name: str) -> list[str]:
         time.sleep(4)
     print(f"{name}: {primary.name} instead of {old.name} after {promoted - began:.1f} s")
     print(f"{'':22} requests  refused  stored  lost  no write   again in  slowest 503  request")
-    stored = {row[0] for row in primary.sql("SELECT stuff FROM Stuff", dbname="stuff")}
+    stored = primary.stored("stuff")
     faults = list[str]()
     for way, load in loads.items():
         bounds = BOUNDS if way == HAPROXY or name != FENCED else dict.fromkeys(BOUNDS, float("inf"))

@@ -10,14 +10,13 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from cluster import Cluster, Node, free_port, serving, workplace
+from cluster import Cluster, Node, at_once, free_port, serving, workplace
 
 CONFIG = """
 [databases]
@@ -93,11 +92,7 @@ def client(port: int, number: int, until: float, counts: "Counter[str]") -> None
 def loop(port: int) -> "Counter[str]":
     counts: Counter[str] = Counter()
     until = time.monotonic() + SECONDS
-    threads = [threading.Thread(target=client, args=[port, number, until, counts]) for number in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(lambda number: client(port, number, until, counts), 12)
     return counts
 
 

@@ -79,7 +79,7 @@ def disaster(way: type[Copies]) -> None:
             other.start()
             wait("promoted", lambda: not other.sql("SELECT pg_is_in_recovery()")[0][0], 60)
             took = time.monotonic() - began
-            found = {row[0] for row in other.sql("SELECT stuff FROM Stuff", dbname="stuff_test")}
+            found = other.stored()
             lost, later = load.acknowledged() - found, late.acknowledged() & found
             url = f"host=127.0.0.1 port={other.port} user=postgres dbname=stuff_test"
             with serving(folder, url) as port:

@@ -4,7 +4,6 @@ A primary, a replica and three sentinels; two servers of the API. Whatever becom
 ends in an error of the server or hangs, and who was removed, demoted or logged out is refused at once.
 """
 
-import base64
 import http.client
 import itertools
 import json
@@ -14,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -22,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cluster import Cluster, free_port, serving, wait, workplace
+from cluster import Cluster, Threads, at_once, basic, free_port, serving, wait, workplace
 from redis import Redis, RedisError, Sentinel
 
 from attempts import Attempts
@@ -73,27 +71,16 @@ class Process:
             self.process.wait()
 
 
-class Guessers:
+class Guessers(Threads):
     """Clients that try wrong passwords, so many at an account of their own, while others ask who they are."""
 
     def __init__(self, ports: list[int], token: str) -> None:
+        super().__init__(self._run, 6)
         self.answers: list[tuple[float, float, int, str]] = []  # when it began, seconds, status, login
-        self._stop = threading.Event()
         self._ports, self._token, self._numbers = ports, token, itertools.count()
-        self._threads = [threading.Thread(target=self._run, args=[n]) for n in range(6)]
-
-    def __enter__(self) -> "Guessers":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     def _run(self, number: int) -> None:
-        while not self._stop.is_set():
+        while not self.over.is_set():
             login = f"guess-{os.getpid()}-{next(self._numbers)}" if number % 3 else ""
             for turn in range(SERIES):
                 header = basic(login, "wrong") if login else f"Bearer {self._token}"
@@ -122,10 +109,6 @@ class Guessers:
             sys.exit("an answer took too long")
         if min(whole) < 5 or max(whole) > 10:  # those under way when the store changed have five in each
             sys.exit("attempts are not counted as they must be")
-
-
-def basic(login: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode()
 
 
 def ask(port: int, method: str, path: str, header: str, body: Any = None) -> tuple[int, Any]:
@@ -194,11 +177,7 @@ def exact(ports: list[int], login: str) -> None:
     def storm(number: int) -> None:
         statuses.extend(ask(ports[(number + turn) % 2], "GET", "/whoami", basic(login, "wrong"))[0] for turn in range(50))
 
-    threads = [threading.Thread(target=storm, args=[number]) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(storm, 8)
     print(f"400 wrong passwords of {login} at both servers: {dict(Counter(statuses))}")
     if Counter(statuses) != {401: 5, 429: 395}:
         sys.exit("not five")

@@ -88,7 +88,7 @@ def main() -> None:
                 )
                 wait("no connection in a transaction", lambda: node.sql(state) == [(0,)])
                 last = [load_one(port) for _ in range(20)]
-                lost = kept - {row[0] for row in node.sql("SELECT stuff FROM Stuff", dbname="stuff_test")}
+                lost = kept - node.stored()
                 end, causes = memory(pids), logged(folder / f"{port}.log")
         finally:
             cluster.stop()

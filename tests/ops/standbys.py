@@ -12,14 +12,13 @@ import json
 import re
 import signal
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from cluster import Cluster, Node, serving, wait, workplace
+from cluster import Cluster, Node, Threads, at_once, serving, wait, workplace
 
 STALE = 2.0  # seconds
 SETTINGS: dict[str, Any] = {
@@ -47,15 +46,6 @@ class Client:
         self.link.request(method, path, None if body is None else json.dumps(body), sent)
         answer = self.link.getresponse()
         return answer.status, answer.read().decode(), answer.headers
-
-
-def at_once(what: Callable[[int], None], number: int) -> None:
-    """Do something in so many threads, until all are done."""
-    threads = [threading.Thread(target=what, args=[i]) for i in range(number)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 class Check:
@@ -96,23 +86,19 @@ class Check:
     @contextmanager
     def reading(self, port: int) -> Iterator[tuple[list[str], Counter[int], list[float]]]:
         """Six readers: the ids of their requests, what they were answered, how long it took."""
-        ids, statuses, took, over = list[str](), Counter[int](), list[float](), threading.Event()
+        ids, statuses, took = list[str](), Counter[int](), list[float]()
 
         def client(_: int) -> None:
             one = Client(port)
-            while not over.wait(0.005):
+            while not readers.over.wait(0.005):
                 began = time.monotonic()
                 statuses[one.ask("GET", "/stuff/1")[0]] += 1
                 took.append(time.monotonic() - began)
                 ids.append(one.id)
 
-        thread = threading.Thread(target=at_once, args=[client, 6])
-        thread.start()
-        try:
+        readers = Threads(client, 6)
+        with readers:
             yield ids, statuses, took
-        finally:
-            over.set()
-            thread.join()
 
     def share(self, what: str, port: int, *nodes: Node) -> None:
         """These nodes must get reads, of which none is refused; by chance it may take a few rounds of new connections."""
@@ -132,18 +118,18 @@ class Check:
     def age(self, stuck: Node, port: int, control: int, seconds: float) -> tuple[float, float, int]:
         """The oldest that was read, by both servers, of a row written all the time while a node is stuck; how many reads."""
         acked: list[float] = []  # when version i was answered
-        oldest, reads, over = {port: 0.0, control: 0.0}, Counter[int](), threading.Event()
+        oldest, reads = {port: 0.0, control: 0.0}, Counter[int]()
 
         def writer() -> None:
             one = Client(port)
-            while not over.wait(0.02):
+            while not clients.over.wait(0.02):
                 assert one.ask("PUT", "/stuff/2", {"stuff": f"version {len(acked)}"})[0] == 204
                 acked.append(time.monotonic())
 
         def reader(me: int) -> None:
             mine = (port, control)[me % 2]
             one = Client(mine)
-            while not over.wait(0.005):
+            while not clients.over.wait(0.005):
                 began, known = time.monotonic(), len(acked)
                 status, body, _ = one.ask("GET", "/stuff/2")
                 assert status == 200, body
@@ -157,13 +143,9 @@ class Check:
         acked.append(time.monotonic())
         caught_up(self.cluster)
         stuck.sql("SELECT pg_wal_replay_pause()")
-        threads = [threading.Thread(target=writer), *(threading.Thread(target=reader, args=[i]) for i in range(12))]
-        for thread in threads:
-            thread.start()
-        time.sleep(seconds)
-        over.set()
-        for thread in threads:
-            thread.join()
+        clients = Threads(lambda i: reader(i) if i else writer(), 13)
+        with clients:
+            time.sleep(seconds)
         stuck.sql("SELECT pg_wal_replay_resume()")
         return oldest[port], oldest[control], reads[port]
 
