@@ -118,6 +118,15 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+def warm(pool: Any, statement: Any, *values: bytes) -> list[Any]:
+    """Have every session of a pool run a statement; the sessions."""
+    sessions = [pool.take() for _ in range(pool.size)]
+    for session in sessions:
+        session.run(statement, list(values))
+        pool.give(session)
+    return sessions
+
+
 def below(url: str) -> str:
     """The path of a Location or a Link, as the client takes it: below where the API is mounted."""
     assert url.startswith(f"{MOUNT}/")

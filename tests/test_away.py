@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from conftest import warm
 
 pytestmark = pytest.mark.internal
 
@@ -143,11 +144,7 @@ def test_a_demoted_server_is_left_at_once(client: Any) -> None:
     from database import db
     from session import Statement
 
-    demote = Statement.make("_demote", "SET default_transaction_read_only = on")
-    sessions = [db.writer.take() for _ in range(db.writer.size)]
-    for session in sessions:
-        session.run(demote, [])
-        db.writer.give(session)
+    sessions = warm(db.writer, Statement.make("_demote", "SET default_transaction_read_only = on"))
     client.post("/stuff", 201, json={"stuff": "Lamp"})
     assert not set(sessions) & set(db.writer._idle)
 

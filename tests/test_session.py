@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from conftest import warm
 
 pytestmark = pytest.mark.internal
 
@@ -255,28 +256,10 @@ def test_what_is_expected_is_read_with_the_next_statement(sql: Any, writes: bool
     other.close()
 
 
-def test_a_change_of_the_schema_costs_no_request_however_many_sessions_know_the_old_one(client: Any, sql: Any) -> None:
-    from database import db
-
-    sessions = [db.fresh.take() for _ in range(db.fresh.size)]
-    for session in sessions:
-        session.run(db.get_stuff_sid.sql, [b"1"])
-        db.fresh.give(session)
-    sql("ALTER TABLE Stuff ALTER sid TYPE BIGINT")
-    try:
-        client.get("/stuff/1", 200)
-    finally:
-        sql("ALTER TABLE Stuff ALTER sid TYPE INT")
-    client.get("/stuff/1", 200)
-
-
 def test_sessions_that_die_a_moment_after_their_use_cost_no_request(client: Any, sql: Any) -> None:
     from database import db
 
-    sessions = [db.fresh.take() for _ in range(db.fresh.size)]
-    for session in sessions:
-        session.run(db.get_stuff_sid.sql, [b"1"])
-        db.fresh.give(session)
+    sessions = warm(db.fresh, db.get_stuff_sid.sql, b"1")
     sql("SELECT pg_terminate_backend(pid, 1000) FROM unnest(%s::INT[]) AS pid", [each.pg.backend_pid for each in sessions])
     for session in sessions:
         session.used = time.monotonic()  # however long that took
