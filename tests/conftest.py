@@ -20,6 +20,7 @@ import pytest
 from FlaskTester import ft_authenticator, ft_client  # noqa: F401
 
 HERE = Path(__file__).parent.parent
+QUERIES = re.findall(r"^-- name: (\w+)\(([^)]*)\)", (HERE / "queries.sql").read_text(), re.MULTILINE)  # and their parameters
 EXTERNAL = os.environ["FLASK_TESTER_APP"].startswith("http")
 MOUNT = urlsplit(os.environ["FLASK_TESTER_APP"]).path if EXTERNAL else ""  # where a web server has put the API
 
@@ -118,19 +119,17 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def warm(pool: Any, statement: Any, *values: bytes) -> list[Any]:
-    """Have every session of a pool run a statement; the sessions."""
-    sessions = [pool.take() for _ in range(pool.size)]
-    for session in sessions:
-        session.run(statement, list(values))
-        pool.give(session)
-    return sessions
-
-
 def below(url: str) -> str:
     """The path of a Location or a Link, as the client takes it: below where the API is mounted."""
     assert url.startswith(f"{MOUNT}/")
     return url.removeprefix(MOUNT)
+
+
+def link(response: Any) -> Any:
+    """The path of the next page, if there is one."""
+    header = response.headers.get("Link")
+    assert header is None or header.endswith('>; rel="next"')
+    return below(header[1:].split(">")[0]) if header else None
 
 
 @pytest.fixture

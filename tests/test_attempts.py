@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import HERE, basic
+from inside import counted
 from test_commands import start
 
 pytestmark = pytest.mark.internal
@@ -56,16 +57,8 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Fake:
     return fake
 
 
-def counted() -> dict[str, float]:
-    """How many attempts each store has counted."""
-    from metrics import counters
-
-    lines = [line.split() for line in counters.text().split("\n") if line.startswith("stuff_attempts_total{")]
-    return {name.split('"')[1]: float(value) for name, value in lines}
-
-
 def test_attempts_are_counted_in_redis_alone(client: Any, sql: Any, away: Fake, hobbes: Any) -> None:
-    before = counted().get("redis", 0)
+    before = counted("stuff_attempts_total").get("redis", 0)
     for _ in range(5):
         client.get("/hello", 401, headers=basic("hobbes", "guess"))
     response = client.get("/hello", 429, headers=basic("hobbes", "guess"))
@@ -73,7 +66,7 @@ def test_attempts_are_counted_in_redis_alone(client: Any, sql: Any, away: Fake, 
     assert response.headers["RateLimit"] == '"login";r=0;t=600'
     assert sql("SELECT count(*) FROM Attempt") == [(0,)]
     assert away.numbers["stuff:attempt:p 127.0.0.1 hobbes"] == 6
-    assert counted()["redis"] == before + 6
+    assert counted("stuff_attempts_total")["redis"] == before + 6
 
 
 def test_right_passwords_are_taken_back_where_they_were_counted(client: Any, sql: Any, away: Fake) -> None:
@@ -89,11 +82,11 @@ def test_while_redis_is_away_postgresql_counts(
     import attempts
 
     caplog.set_level(logging.INFO, "stuff.attempts")
-    away.away, before = True, counted().get("postgresql", 0)
+    away.away, before = True, counted("stuff_attempts_total").get("postgresql", 0)
     for status in [401] * 5 + [429] * 5:
         client.get("/hello", status, headers=basic("hobbes", "guess"))
     assert sql("SELECT number FROM Attempt WHERE subject = 'p 127.0.0.1 hobbes'") == [(10,)]
-    assert counted()["postgresql"] == before + 10
+    assert counted("stuff_attempts_total")["postgresql"] == before + 10
     assert away.asked == 1  # then it is left alone for a while
     assert [record.message for record in caplog.records] == [
         "Redis is away, PostgreSQL counts: Timeout reading from 192.0.2.1:6379"

@@ -4,7 +4,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import basic, below
+from conftest import basic, link
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ def test_the_trail_may_grow_beyond_the_integers(client: Any, sql: Any, calvin: A
     client.post("/stuff", 201, json={"stuff": "Lamp"})
     client.post("/stuff", 201, json={"stuff": "Sofa"})
     first = client.get("/audit?limit=1", 200, headers=calvin)
-    second = client.get(below(first.headers["Link"][1:].split(">")[0]), 200, headers=calvin)
+    second = client.get(link(first), 200, headers=calvin)
     assert [row["after"]["stuff"] for row in first.json + second.json] == ["Lamp", "Sofa"]
 
 
@@ -91,7 +91,7 @@ def test_the_trail_is_searched_and_paged(client: Any, sql: Any, calvin: Any, hob
     after = client.get("/audit", 200, data={"since": middle}, headers=calvin).json
     assert [row["after"]["stuff"] for row in after] == ["Chair"]
     first = client.get("/audit?limit=2", 200, headers=calvin)
-    path = below(first.headers["Link"][1:].split(">")[0])
+    path = link(first)
     assert [row["aid"] for row in first.json + client.get(path, 200, headers=calvin).json] == [1, 2, 3]
 
 

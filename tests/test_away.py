@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import warm
+from inside import warm
 
 pytestmark = pytest.mark.internal
 

@@ -6,15 +6,13 @@ run, and how fast, only Citus can show.
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from test_layers import QUERIES
+from conftest import HERE, QUERIES
 
 pytestmark = pytest.mark.internal
-HERE = Path(__file__).parent.parent
 CITUS = (HERE / "deploy" / "citus.sql").read_text().replace(':"app"', "CURRENT_USER")
 # https://docs.citusdata.com/en/stable/develop/reference_ddl.html: keys contain the distribution column, foreign keys of
 # distributed tables lead to reference tables. Triggers: https://github.com/citusdata/citus/pull/5705

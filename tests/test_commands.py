@@ -1,6 +1,5 @@
 """What an operator may rely on: commands, and the refusal to start when unsafe."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +7,10 @@ from typing import Any
 
 import pytest
 from conftest import HERE, basic
+from inside import environment
 
 pytestmark = pytest.mark.internal
+TESTS = HERE / "tests" / "app.conf"
 
 
 @pytest.fixture
@@ -21,17 +22,8 @@ def flask() -> Any:
 
 def start(tmp_path: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
     """Run the doctor on a configuration: the tests', with other settings."""
-    conf = tmp_path / "app.conf"
-    tests = HERE / "tests" / "app.conf"
-    lines = [
-        tests.read_text().replace("__file__", repr(str(tests))),
-        *(f"{name} = {value!r}" for name, value in settings.items()),
-    ]
-    conf.write_text("\n".join(lines))
-    return subprocess.run(
-        [sys.executable, "-m", "flask", "--app", "app", "doctor"],
-        cwd=HERE, env={**os.environ, "APP_CONFIG": str(conf)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    command, env = [sys.executable, "-m", "flask", "--app", "app", "doctor"], environment(tmp_path, TESTS, **settings)
+    return subprocess.run(command, cwd=HERE, env=env, capture_output=True, text=True, check=False)
 
 
 def test_an_unsafe_instance_refuses_to_start_and_names_all_that_is_wrong(tmp_path: Path) -> None:

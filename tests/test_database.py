@@ -6,7 +6,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import EXTERNAL, warm
+from conftest import EXTERNAL
+from inside import warm
 
 MINE = "application_name = 'stuff' AND datname = current_database()"
 

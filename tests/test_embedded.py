@@ -20,12 +20,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from conftest import HERE
 
 import embedded
 
 pytestmark = pytest.mark.internal  # of this clone and its process, no matter which server is tested
-
-HERE = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,12 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from conftest import HERE
 
-HERE = Path(__file__).parent.parent
 KEY = {"Idempotency-Key": "3f2c-1"}
 
 

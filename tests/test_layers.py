@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import HERE, QUERIES
 
-HERE = Path(__file__).parent.parent
 OURS = {path.stem for path in HERE.glob("*.py")} | {"routes"}
-QUERIES = re.findall(r"^-- name: (\w+)\(([^)]*)\)", (HERE / "queries.sql").read_text(), re.MULTILINE)
 # from the bottom up: a room may import the rooms before it
 ROOMS = [
     "model",

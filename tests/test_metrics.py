@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import bearer
+from inside import series
 
 KEY = bearer("the tests' scraper knows this key")
 COUNT = """
@@ -28,12 +29,7 @@ sys.stdin.read()
 
 def scrape(client: Any) -> dict[str, float]:
     """Every series and its value."""
-    return values(client.get("/metrics", 200, headers=KEY).text)
-
-
-def values(text: str) -> dict[str, float]:
-    lines = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, value in lines}
+    return series(client.get("/metrics", 200, headers=KEY).text)
 
 
 def test_the_metrics_are_for_the_scraper_and_administrators(client: Any, calvin: Any, hobbes: Any) -> None:
@@ -129,13 +125,13 @@ def test_a_killed_process_has_still_counted_and_its_heir_adopts_it(tmp_path: Pat
     one, two = start(), start()
     mine = Counters()
     mine.open(str(tmp_path / "shared"))
-    seen = values(mine.text())
+    seen = series(mine.text())
     assert (seen[total], seen[size], seen["stuff_processes"]) == (2, 8, 3)
     end(one)
-    seen = values(mine.text())
+    seen = series(mine.text())
     assert (seen[total], seen[size], seen["stuff_processes"]) == (2, 4, 2)
     three = start()
-    seen = values(mine.text())
+    seen = series(mine.text())
     assert (seen[total], seen[size], seen["stuff_processes"]) == (3, 8, 3)
     assert len(list((tmp_path / "shared").iterdir())) == 4
     assert seen['http_request_duration_seconds_bucket{method="other",route="none",le="10.0"}'] == 0
@@ -157,8 +153,8 @@ def test_after_a_fork_each_process_counts_for_itself(tmp_path: Path) -> None:
     mine.observe(at, 1.0)
     mine.open(str(tmp_path))  # as a child does
     mine.observe(at, 2.0)
-    assert values(mine.text())['stuff_query_seconds_sum{query="q"}'] == 3
-    assert values(mine.text())['stuff_query_seconds_count{query="q"}'] == 2
+    assert series(mine.text())['stuff_query_seconds_sum{query="q"}'] == 3
+    assert series(mine.text())['stuff_query_seconds_count{query="q"}'] == 2
 
 
 @pytest.mark.internal
@@ -170,7 +166,7 @@ def test_more_series_than_there_is_room_for_share_the_last(tmp_path: Path, monke
     mine.open(str(tmp_path))
     for state in ("08", "22", "53"):
         mine.count("stuff_query_errors_total", state=state)
-    assert sum(value for name, value in values(mine.text()).items() if "errors" in name) == 3
+    assert sum(value for name, value in series(mine.text()).items() if "errors" in name) == 3
 
 
 @pytest.mark.internal

@@ -10,10 +10,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from conftest import HERE
 
 pytestmark = pytest.mark.internal  # of files and a database of its own schemas: no server takes part
 
-HERE = Path(__file__).parent.parent
 STEPS = sorted((HERE / "migrations").glob("[0-9]*.sql"))
 LAST = int(STEPS[-1].name[:3])
 

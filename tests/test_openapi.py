@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import basic, bearer
+from conftest import HERE, basic, bearer
 from FlaskSimpleAuth import FileStorage
 from openapi_spec_validator import validate
 
@@ -18,7 +18,6 @@ import openapi
 import wire
 from model import Key, Stuff, StuffText
 
-HERE = Path(__file__).parent.parent
 EXAMPLES = json.loads((HERE / "docs" / "examples.json").read_text())
 VOLATILE = {"role", "now", "version", "schema", "created", "at"}  # members whose value nobody knows beforehand
 SECRET = re.compile(r"stuff:calvin:\d{14}:[0-9a-f]{64}|\$2b\$..\$.{53}")  # texts that are never the same

@@ -10,12 +10,11 @@ from typing import Any
 import bcrypt
 import psycopg
 import pytest
+from conftest import HERE
 
 import pass2csv
 
 pytestmark = pytest.mark.internal  # of a command of this clone, no matter which server is tested
-
-HERE = Path(__file__).parent.parent
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import HERE, QUERIES
 
-HERE = Path(__file__).parent.parent
-QUERIES = re.findall(r"^-- name: (\w+)", (HERE / "queries.sql").read_text(), re.MULTILINE)
+NAMES = [name for name, _ in QUERIES]
 # what reads a table from one end to the other, and why
 WHOLE = {
     "get_now": "schema versions are a handful",
@@ -40,7 +40,7 @@ def plan(sql: Any) -> Any:
 
 
 @pytest.mark.internal
-@pytest.mark.parametrize("name", QUERIES)
+@pytest.mark.parametrize("name", NAMES)
 def test_rows_are_found_by_an_index(plan: Any, name: str) -> None:
     import app  # noqa: F401
     from database import db
@@ -59,7 +59,7 @@ def test_a_million_rows_are_not_read_for_one_page(file: Path) -> None:
 
 
 @pytest.mark.internal
-@pytest.mark.parametrize("name", [*(name for name in QUERIES if name.startswith("list_stuff_")), "list_owned_uid"])
+@pytest.mark.parametrize("name", [*(name for name in NAMES if name.startswith("list_stuff_")), "list_owned_uid"])
 def test_a_list_is_planned_once(name: str) -> None:
     from database import db
 

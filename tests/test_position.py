@@ -4,10 +4,6 @@ Real standbys, that lag and die, are those of `make check.standbys`.
 """
 
 import json
-import os
-import re
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import HERE
+from inside import answers, counted, environment, trace
 
 pytestmark = pytest.mark.internal
 
@@ -72,10 +68,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Any]]:
 
 def taken_over() -> dict[str, float]:
     """Reads that the primary took over so far, by why."""
-    from metrics import counters
-
-    found = (line.rpartition(" ") for line in counters.text().splitlines() if line.startswith("stuff_reads_on_primary_total{"))
-    return {"behind": 0.0, "away": 0.0} | {name.split('"')[1]: float(value) for name, _, value in found}
+    return {"behind": 0.0, "away": 0.0} | counted("stuff_reads_on_primary_total")
 
 
 def more(before: dict[str, float]) -> dict[str, float]:
@@ -84,13 +77,9 @@ def more(before: dict[str, float]) -> dict[str, float]:
 
 def trips(session: Any, file: Path, act: Callable[[], Any]) -> list[str]:
     """The statements of each round trip that something takes on a session."""
-    with file.open("w") as out:
-        session.pg.trace(out.fileno())
-        session.pg.set_trace_flags(1)
-        act()
-        session.pg.untrace()
-    sent = re.split(r"^B.*\n(?!B)", file.read_text(), flags=re.MULTILINE)
-    return [" ".join(re.findall(r'^F\t\d+\tBind\t "" "(\w+)"', part, re.MULTILINE)) for part in sent if part]
+    end = trace(session, file)
+    act()
+    return end()
 
 
 def test_a_read_asks_in_its_own_round_trip_how_far_the_standby_is(make: Any, tmp_path: Path) -> None:
@@ -352,8 +341,7 @@ HOME = "http://localhost/"
 @pytest.fixture
 def ask(tmp_path: Path) -> Callable[..., list[Any]]:
     """The answers to requests, each a method, a path, headers and where the server is mounted."""
-    conf = tmp_path / "some.conf"
-    settings = {
+    settings: dict[str, Any] = {
         "DATABASE_READ": psycopg.conninfo.make_conninfo(application_name="standby"),
         "DATABASE_STALE": 4.5,
         "FSA_TOKEN_SECRET": "not used here",
@@ -361,14 +349,8 @@ def ask(tmp_path: Path) -> Callable[..., list[Any]]:
         "METRICS_FOLDER": str(tmp_path / "counters"),
         "AUDIT_SEAL": 0,
     }
-    conf.write_text(f"exec(open({str(HERE / 'app.conf')!r}).read())\n" + "".join(f"{k} = {v!r}\n" for k, v in settings.items()))
-
-    def ask(*requests: tuple[str, str, dict[str, str], str]) -> list[Any]:
-        command, env = [sys.executable, "-c", ASK], os.environ | {"APP_CONFIG": str(conf)}
-        run = subprocess.run(command, cwd=HERE, env=env, input=json.dumps(requests), capture_output=True, text=True, check=True)
-        return [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
-
-    return ask
+    env = environment(tmp_path, **settings)
+    return lambda *requests: answers(ASK, requests, env)
 
 
 def test_a_write_tells_where_it_ends_and_a_refused_one_does_not(ask: Any) -> None:

@@ -1,14 +1,10 @@
 """Whom the server believes about where a request comes from: as many proxies as PROXIES says, and nobody else."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HERE
+from inside import answers, environment
 
 pytestmark = pytest.mark.internal  # starts processes of its own
 
@@ -31,13 +27,7 @@ FAR, PROXY = "203.0.113.7", "10.0.0.1"
 
 def ask(folder: Path, proxies: int, *requests: tuple[str, dict[str, str]]) -> list[Any]:
     """What a server with so many proxies makes of requests, each a peer's address and headers."""
-    config = folder / "some.conf"
-    config.write_text(
-        f"exec(open({str(HERE / 'app.conf')!r}).read())\nPROXIES = {proxies}\nFSA_TOKEN_SECRET = 'not used here'\n"
-    )
-    command, env = [sys.executable, "-c", ASK], os.environ | {"APP_CONFIG": str(config)}
-    run = subprocess.run(command, cwd=HERE, env=env, input=json.dumps(requests), capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
+    return answers(ASK, requests, environment(folder, PROXIES=proxies, FSA_TOKEN_SECRET="not used here"))
 
 
 def forwarded(address: str, scheme: str, **more: str) -> dict[str, str]:

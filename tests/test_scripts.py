@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import HERE
 
 pytestmark = pytest.mark.internal  # of this clone, no matter which server is tested
-
-HERE = Path(__file__).parent.parent
 
 
 @pytest.fixture

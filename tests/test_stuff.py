@@ -6,14 +6,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
-from conftest import below
-
-
-def link(response: Any) -> Any:
-    """The path of the next page, if there is one."""
-    header = response.headers.get("Link")
-    assert header is None or header.endswith('>; rel="next"')
-    return below(header[1:].split(">")[0]) if header else None
+from conftest import below, link
 
 
 def fields(response: Any) -> list[str]:

@@ -1,14 +1,14 @@
 """What a request costs in the database: its round trips and statements, off the wire; docs/performance.md has the table."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import HERE, bearer
+from inside import trace
 
 pytestmark = pytest.mark.internal
-HERE = Path(__file__).parent.parent
 OPEN = "_begin _context "
 # method, path, who, parameters, and the statements of each round trip
 COSTS: list[tuple[str, str, str, dict[str, str], list[str]]] = [
@@ -33,40 +33,24 @@ def trips(tmp_path: Path) -> Callable[[Callable[[], Any]], list[str]]:
 
     from database import db
 
-    def names(pool: Any, file: Path) -> Callable[[], list[str]]:
-        session, out = pool.take(), file.open("w")
-        session.pg.trace(out.fileno())
-        session.pg.set_trace_flags(1)  # no times: PQTRACE_SUPPRESS_TIMESTAMPS
+    def begin(pool: Any, file: Path) -> Callable[[], list[str]]:
+        session = pool.take()
+        end = trace(session, file)
         pool.give(session)
-
-        def read() -> list[str]:
-            session.pg.untrace()
-            out.close()
-            sent = re.split(r"^B.*\n(?!B)", file.read_text(), flags=re.MULTILINE)  # until the server has had its say
-            return [" ".join(_names(part)) for part in sent if part]
-
-        return read
+        return end
 
     def run(act: Callable[[], Any]) -> list[str]:
-        ends = [names(pool, tmp_path / str(number)) for number, pool in enumerate((db.fresh, db.writer))]
+        ends = [begin(pool, tmp_path / str(number)) for number, pool in enumerate((db.fresh, db.writer))]
         act()
         return [trip for end in ends for trip in end()]
 
     return run
 
 
-def _names(part: str) -> list[str]:
-    """The statements of what was sent: prepared ones by name, the others by their text."""
-    from database import db
-
-    names = re.findall(r'^F\t\d+\tBind\t "" "(\w+)"', part, re.MULTILINE)
-    return names + [name for name in db._available_queries if f'Parse\t "" "{getattr(db, name).sql}"' in part]
-
-
 @pytest.fixture
 def token(client: Any, calvin: dict[str, str]) -> dict[str, str]:
     """The headers of calvin with a token."""
-    return {"Authorization": "Bearer " + client.get("/login", 200, headers=calvin).json}
+    return bearer(client.get("/login", 200, headers=calvin).json)
 
 
 @pytest.mark.parametrize(("method", "path", "who", "data", "cost"), COSTS)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from conftest import basic, below
+from conftest import basic, below, link
 
 
 def test_users_are_listed_without_their_hash(client: Any, calvin: Any) -> None:
@@ -12,7 +12,7 @@ def test_users_are_listed_without_their_hash(client: Any, calvin: Any) -> None:
     assert shown == [(1, "calvin", True), (2, "hobbes", False), (3, "susie", False)]
     assert all(u.keys() == {"id", "login", "isadmin", "created"} for u in users)
     first = client.get("/users?limit=2", 200, headers=calvin)
-    path = below(first.headers["Link"][1:].split(">")[0])
+    path = link(first)
     assert [u["id"] for u in client.get(path, 200, headers=calvin).json] == [3]
     assert [u["id"] for u in client.get("/users?filter=%25s%25", 200, headers=calvin).json] == [2, 3]
     client.get("/users?after=WyJzaWQiLDFd", 400, headers=calvin)
@@ -113,7 +113,7 @@ def test_everybody_owns_a_box(client: Any, calvin: Any, hobbes: Any) -> None:
         (1, "Box", 1), (2, "Box", 2), (3, "Box", 3), (4, "Tiger", 1)]  # fmt: skip
     assert client.get("/owned/2", 200, headers=hobbes).json == [{"oid": 2, "object": "Box", "owner": 2}]
     first = client.get("/owned/1?limit=2", 200, headers=calvin)
-    path = below(first.headers["Link"][1:].split(">")[0])
+    path = link(first)
     assert [o["oid"] for o in first.json + client.get(path, 200, headers=calvin).json] == [1, 4, 5, 6]
     assert "Link" in client.get("/object?limit=2", 200, headers=calvin).headers
 
