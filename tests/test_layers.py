@@ -9,6 +9,7 @@ import pytest
 from conftest import HERE, QUERIES
 
 OURS = {path.stem for path in HERE.glob("*.py")} | {"routes"}
+ALONE = {"embedded", "pass2csv"}  # commands
 # from the bottom up: a room may import the rooms before it
 ROOMS = [
     "model",
@@ -44,6 +45,12 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module.split(".")[0])
     return names & OURS
+
+
+def test_every_module_is_a_room_or_stands_alone() -> None:
+    assert sorted([*ROOMS, *ALONE]) == sorted(OURS)
+    for command in ALONE:
+        assert not imports(HERE / f"{command}.py"), command
 
 
 @pytest.mark.parametrize("room", ROOMS)

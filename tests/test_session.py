@@ -131,8 +131,10 @@ def test_the_server_ends_a_transaction_that_is_left_alone(
     statement = Statement.make("_told", f"SHOW {name}")
     assert session.load(statement, session.run(statement, [])) == [{name: "10s"}]
     session.run(Statement.make("_soon", f"SET LOCAL {name} = '50ms'"), [])
+    deadline = time.monotonic() + 10
     while sql("SELECT 1 FROM pg_stat_activity WHERE pid = %s", session.pg.backend_pid):
-        pass
+        assert time.monotonic() < deadline, "it is still there"
+        time.sleep(0.01)
     with pytest.raises(Problem) as problem:
         then(one)
     assert (problem.value.status, problem.value.code, problem.value.retry) == (503, code, retry)
