@@ -233,7 +233,7 @@ def test_a_cheaper_bcrypt_opens_and_is_replaced(client: Any, sql: Any, configure
 # guessing
 
 
-def test_guesses_at_an_account_are_counted_and_end(client: Any, hobbes: Any, susie: Any) -> None:
+def test_guesses_at_an_account_are_counted_and_end(client: Any, susie: Any) -> None:
     for _ in range(5):
         client.get("/hello", 401, headers=basic("hobbes", "guess"))
     response = client.get("/hello", 429, headers=basic("hobbes", "guess"))
@@ -270,7 +270,7 @@ def test_a_right_password_from_elsewhere_still_gets_in(client: Any, sql: Any, ho
     client.get("/hello", 200, headers=hobbes)
 
 
-def test_an_account_under_attack_gives_each_address_one_guess(client: Any, sql: Any, hobbes: Any) -> None:
+def test_an_account_under_attack_gives_each_address_one_guess(client: Any, sql: Any) -> None:
     sql("INSERT INTO Attempt(subject, number, until) VALUES ('l hobbes', 100000, now() + '1 minute')")
     client.get("/hello", 401, headers=basic("hobbes", "guess"))
     client.get("/hello", 429, headers=basic("hobbes", "guess"))

@@ -57,7 +57,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Fake:
     return fake
 
 
-def test_attempts_are_counted_in_redis_alone(client: Any, sql: Any, away: Fake, hobbes: Any) -> None:
+def test_attempts_are_counted_in_redis_alone(client: Any, sql: Any, away: Fake) -> None:
     before = counted("stuff_attempts_total").get("redis", 0)
     for _ in range(5):
         client.get("/hello", 401, headers=basic("hobbes", "guess"))
@@ -114,7 +114,7 @@ def test_one_request_at_a_time_finds_out_whether_it_is_back(client: Any, sql: An
     assert sql("SELECT number FROM Attempt WHERE subject = 'l hobbes'") == [(1,)]
 
 
-def test_what_redis_forgot_meanwhile_is_not_taken_back_elsewhere(client: Any, sql: Any, away: Fake) -> None:
+def test_what_redis_forgot_meanwhile_is_not_taken_back_elsewhere(sql: Any, away: Fake) -> None:
     from app import app
 
     store = app.extensions["auth"].passwords.attempts

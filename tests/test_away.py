@@ -70,7 +70,7 @@ def test_a_silent_server_is_asked_whether_it_is_there(family: int, address: str)
         assert answers(real.pgconn, 5)
 
 
-def test_while_the_database_is_away_one_request_at_a_time_asks_for_it(frozen: socket.socket) -> None:
+def test_while_the_database_is_away_one_request_at_a_time_asks_for_it() -> None:
     from errors import Problem
 
     db = make("", patience=0.2)
@@ -128,7 +128,7 @@ def test_a_server_that_falls_silent_is_left_at_once(monkeypatch: pytest.MonkeyPa
     db.close()
 
 
-def test_a_server_at_work_is_waited_for(sql: Any) -> None:
+def test_a_server_at_work_is_waited_for() -> None:
     from session import Statement
 
     db = make("")

@@ -42,7 +42,7 @@ def test_a_refused_write_leaves_nothing(client: Any, sql: Any) -> None:
     assert sql("SELECT count(*) FROM Stuff") == [(2,)]
 
 
-def test_a_lock_held_too_long_is_504(client: Any, sql: Any) -> None:
+def test_a_lock_held_too_long_is_504(client: Any) -> None:
     with psycopg.connect() as other:
         other.execute("UPDATE Stuff SET stuff = 'Locked' WHERE sid = 1")
         started = time.monotonic()

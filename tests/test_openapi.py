@@ -263,7 +263,7 @@ def test_rules_and_schemes_become_security(small: Any) -> None:
 
 
 @pytest.mark.internal
-def test_two_versions_are_served_side_by_side_each_below_its_prefix(client: Any, sql: Any) -> None:
+def test_two_versions_are_served_side_by_side_each_below_its_prefix() -> None:
     from werkzeug.exceptions import NotFound
     from werkzeug.middleware.dispatcher import DispatcherMiddleware
     from werkzeug.test import Client
