@@ -25,6 +25,8 @@ def faults(app: Flask) -> list[str]:
         found.append("FSA_TOKEN_SECRET has less than 256 bits (openssl rand -hex 32 makes a good one)")
     if conf["PASSWORD_COST"] < 10:
         found.append(f"PASSWORD_COST is {conf['PASSWORD_COST']}, less than 10: stolen hashes would be guessed too soon")
+    if conf["PASSWORD_LENGTH"] < 8:
+        found.append(f"PASSWORD_LENGTH is {conf['PASSWORD_LENGTH']}, less than 8: a password would be guessed too soon")
     if "fake" in conf["FSA_AUTH"]:
         found.append("FSA_AUTH contains fake, which trusts whoever is local")
     if app.debug or conf.get("FSA_MODE", "prod") != "prod":

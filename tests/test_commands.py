@@ -1,5 +1,6 @@
 """What an operator may rely on: commands, and the refusal to start when unsafe."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,12 @@ def flask() -> Any:
 
 def start(tmp_path: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
     """Run the doctor on a configuration: the tests', with other settings."""
-    command, env = [sys.executable, "-m", "flask", "--app", "app", "doctor"], environment(tmp_path, TESTS, **settings)
+    return doctor(environment(tmp_path, TESTS, **settings))
+
+
+def doctor(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the doctor in an environment."""
+    command = [sys.executable, "-m", "flask", "--app", "app", "doctor"]
     return subprocess.run(command, cwd=HERE, env=env, capture_output=True, text=True, check=False)
 
 
@@ -32,21 +38,22 @@ def test_an_unsafe_instance_refuses_to_start_and_names_all_that_is_wrong(tmp_pat
         LOCAL=False,
         FSA_TOKEN_SECRET="short",
         PASSWORD_COST=9,
+        PASSWORD_LENGTH=7,
         FSA_AUTH=["fake", "none"],
         FSA_MODE="dev",
         CORS_ORIGINS=["*"],
     )
     assert unsafe.returncode != 0
     assert "refusing to start" in unsafe.stderr
-    for word in ("FSA_TOKEN_SECRET", "PASSWORD_COST", "fake", "debug", "CORS_ORIGINS", "calvin hobbes susie"):
-        assert word in unsafe.stderr
+    for one in ("FSA_TOKEN_SECRET", "PASSWORD_COST", "PASSWORD_LENGTH", "fake", "debug", "CORS_ORIGINS", "calvin hobbes susie"):
+        assert one in unsafe.stderr
     assert "short" not in unsafe.stderr.replace("password_too_short", "")
 
 
 def test_a_deployed_instance_without_demonstration_users_starts(tmp_path: Path, sql: Any) -> None:
     sql("DELETE FROM Owned")
     sql("UPDATE Utilisateur SET pword = '$2b$04$abcdefghijklmnopqrstuuWmYPo7Jb4XqfSPJWqDz6QSPJQfFLmWq'")
-    safe = start(tmp_path, LOCAL=False, PASSWORD_COST=10)
+    safe = start(tmp_path, LOCAL=False, PASSWORD_COST=10, PASSWORD_LENGTH=8)
     assert (safe.returncode, safe.stdout) == (0, "all is well\n"), safe.stderr
 
 
@@ -61,11 +68,20 @@ def test_a_local_instance_may_be_anything(tmp_path: Path) -> None:
 
 
 def test_a_deployed_instance_starts_while_the_database_is_away(tmp_path: Path) -> None:
-    away = start(
-        tmp_path, LOCAL=False, PASSWORD_COST=10, ANODB={"db": "postgres", "conn": "host=/nowhere", "queries": "queries.sql"}
-    )
+    nowhere = {"db": "postgres", "conn": "host=/nowhere", "queries": "queries.sql"}
+    away = start(tmp_path, LOCAL=False, PASSWORD_COST=10, PASSWORD_LENGTH=8, ANODB=nowhere)
     assert away.returncode == 0
     assert "not checked for demonstration users" in away.stderr
+
+
+def test_what_a_deployed_instance_is_configured_with_is_safe_but_for_a_bad_secret() -> None:
+    env = os.environ | {"APP_CONFIG": str(HERE / "deploy" / "app.conf"), "APP_NAME": "stuff", "REDIS_URL": ""}
+    env |= {"PGHOST": "/nowhere", "PGPORT": "5432", "PGDATABASE": "stuff", "PGUSER": "stuff"}
+    safe = doctor(env | {"APP_SECRET": "0123456789abcdef" * 4})
+    assert (safe.returncode, safe.stdout) == (0, "all is well\n"), safe.stderr
+    refused = doctor(env | {"APP_SECRET": "short"})
+    assert refused.stderr.count("\n- ") == 1, refused.stderr
+    assert "FSA_TOKEN_SECRET" in refused.stderr
 
 
 def test_the_first_administrator_is_made_by_a_command(flask: Any, client: Any) -> None:
