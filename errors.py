@@ -44,6 +44,7 @@ SPECIFIC = {
     "password_too_long": (400, "a password has at most 72 bytes"),
     "password_too_common": (400, "the password is one that many have"),
     "wrong_password": (400, "the old password is not right"),
+    "insecure_transport": (403, "plain HTTP is for this machine alone, from another one it takes HTTPS"),
     "last_administrator": (409, "this is the last administrator"),
     "duplicate": (409, "what must be unique is taken already: `errors` names it"),
     "still_referenced": (409, "other objects refer to this one"),

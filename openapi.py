@@ -372,7 +372,8 @@ def table(contract: Contract) -> str:
 API = """# The routes
 
 Made by `make docs` from the routes themselves; do not edit. A `?` means optional. Besides the statuses shown, any request may
-be answered 400 (an unknown parameter), 406, 413, 415, 429, 503 or 504, and a POST with an Idempotency-Key 409 or 422.
+be answered 400 (an unknown parameter), 406, 413, 415, 429, 503 or 504, and a POST with an Idempotency-Key 409 or 422. Plain
+HTTP from another machine is answered 403, and a change without If-Match 428 where `REQUIRE_IF_MATCH` is set.
 
 """
 ERRORS = """# The errors

@@ -38,7 +38,7 @@ def test_if_match_may_be_required_of_every_change(client: Any, monkeypatch: pyte
 def test_who_comes_in_clear_from_afar_is_refused_as_everybody_else(client: Any, capsys: pytest.CaptureFixture[str]) -> None:
     far = {"REMOTE_ADDR": "192.0.2.1", "HTTP_X_REQUEST_ID": "from-afar"}
     response = client._client.get("/stuff", environ_base=far)
-    assert response.status_code >= 400
+    assert (response.status_code, response.json["code"]) == (403, "insecure_transport")
     assert response.json["request_id"] == response.headers["X-Request-Id"] == "from-afar"
     logged = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(line["address"], line["status"]) for line in logged if line["event"] == "request"] == [
