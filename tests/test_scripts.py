@@ -1,4 +1,7 @@
-"""start.sh and stop.sh: asked twice they do it once, what is stale misleads nobody, a dead database is named."""
+"""start.sh and stop.sh: asked twice they do it once, what is stale misleads nobody, a dead database is named.
+
+And what a deployment keeps on its target.
+"""
 
 import os
 import random
@@ -90,3 +93,39 @@ def test_a_dead_database_is_named_without_its_password_and_never_replaced(call: 
     assert "hunter2" not in refused.stdout + refused.stderr + (tmp_path / "app.log").read_text()
     assert not listens(port)
     assert not (tmp_path / "app.pid").exists()
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """What there is on the target of a deployment, with three releases, the second one the current one."""
+    for name in ("conf", "log", "dumps", "venvs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "conf" / "env").write_text("APP_NAME=stuff\n")
+    for day in (1, 2, 3):
+        deploy = tmp_path / "releases" / f"2026010{day}T000000Z-abc" / "deploy"
+        deploy.mkdir(parents=True)
+        (deploy / "remote").symlink_to(HERE / "deploy" / "remote")
+    (tmp_path / "current").symlink_to("releases/20260102T000000Z-abc")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("dumps", "kept"),
+    [
+        ([], []),
+        (["02T0-asked.dump"], ["02T0-asked.dump"]),
+        (
+            ["01T0-asked.dump", "02T0-abc.dump", "03T0-asked.dump", "04T0-before.dump", "05T0-abc.dump", "06T0-abc.dump.new"],
+            ["01T0-asked.dump", "03T0-asked.dump", "04T0-before.dump", "05T0-abc.dump", "06T0-abc.dump.new"],
+        ),
+    ],
+)
+def test_a_deployment_keeps_the_last_releases_and_their_dumps_and_all_that_were_asked_for(
+    target: Path, dumps: list[str], kept: list[str]
+) -> None:
+    for dump in dumps:
+        (target / "dumps" / dump).touch()
+    remote = target / "releases" / "20260102T000000Z-abc" / "deploy" / "remote"
+    subprocess.run([remote, "do", "prune", "1"], check=True, timeout=60)
+    assert sorted(path.name for path in (target / "dumps").iterdir()) == kept
+    assert sorted(path.name for path in (target / "releases").iterdir()) == ["20260102T000000Z-abc", "20260103T000000Z-abc"]
