@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Start the server in the background and wait until it is ready; if it runs already, say so.
-# Environment: HOST, PORT, APP_CONFIG, APP_PID, APP_LOG, APP_DB (database name), WORKERS, THREADS (each worker's).
+# Environment: HOST, PORT, APP_CONFIG, APP_PID, APP_LOG, APP_DB (database name), WORKERS, THREADS (each worker's). HOST: a
+# loopback address or 0.0.0.0; on another one it never gets ready, as plain HTTP from there is 403 (FSA_SECURE in app.conf).
 set -euo pipefail
 cd -P "$(dirname "$0")"
 export APP_CONFIG=${APP_CONFIG:-$PWD/app.conf} APP_PID=${APP_PID:-app.pid}
