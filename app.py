@@ -34,7 +34,7 @@ app.config.update(
     + os.environ.get("APP_BUILD", ""),  # which release of it, where deploy/wsgi.py says so
     # the version of the schema that the queries need
     SCHEMA=max(int(path.name[:3]) for path in Path(app.root_path, "migrations").glob("[0-9]*.sql")),
-    # the mission's words are `authorize` and `auth`, which FlaskSimpleAuth now calls `authz` and `authn`
+    # our words are `authorize` and `auth` (decision 005), which FlaskSimpleAuth now calls `authz` and `authn`
     FSA_ALLOW_DEPRECATION=True,
     FSA_REALM="stuff",
     LOCAL=False,  # an instance is a deployed one unless its configuration says otherwise
