@@ -21,7 +21,7 @@ TEST = APP_CONFIG=tests/app.conf BCRYPT_COST=4 PGOPTIONS="-c synchronous_commit=
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z.]*\):.*## /\1 /p' Makefile | while read -r name text; do printf '%-16s%s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z.]*\):.*## /\1 /p' Makefile | while read -r name text; do printf '%-18s%s\n' "$$name" "$$text"; done
 
 ##
 ## the virtual environment: what serves, then what checks
@@ -105,11 +105,11 @@ db.reset: venv/.run ## empty the database and load the demonstration data again 
 
 .PHONY: routes
 routes: venv/.run ## print the table of routes
-	@APP_CONFIG=$${APP_CONFIG:-$$PWD/app.conf} venv/bin/flask --app app api 2>/dev/null
+	@venv/bin/flask --app app api
 
 .PHONY: docs
 docs: venv/.run ## write docs/api.md and docs/errors.md anew
-	@APP_CONFIG=$${APP_CONFIG:-$$PWD/app.conf} venv/bin/flask --app app docs
+	@venv/bin/flask --app app docs
 
 # the version of swagger-ui-dist
 VIEWER = 5.35.0
@@ -162,7 +162,8 @@ db.dump: ## dump the database of ENV, there
 
 .PHONY: db.restore
 db.restore: ## replace the database of ENV by the dump FILE, there (asks; CONFIRM=yes does not)
-	@answer=$(CONFIRM)
+	@[ "$(FILE)" ] || { echo "which dump? FILE=..." >&2; exit 2; }
+	answer=$(CONFIRM)
 	[ "$$answer" ] || read -rp "All data of $(ENV) will be replaced by $(FILE). Type yes to go on: " answer
 	[ "$$answer" = yes ] || { echo "nothing done"; exit 1; }
 	deploy/deploy restore $(FILE)
@@ -305,5 +306,5 @@ bench: venv/.run ## measure throughput and growth, draw docs/performance-*.svg (
 
 .PHONY: clean
 clean: stop ## remove what was made, except the database
-	@rm -rf venv .coverage* .mypy_cache .pytest_cache .ruff_cache $(APP_LOG)
+	@rm -rf venv .coverage* .mypy_cache .pytest_cache .ruff_cache {,tests/fuzz/}.{hypothesis,schemathesis} $(APP_LOG) .local/test.log
 	find . -name __pycache__ -not -path './.local/*' -prune -exec rm -rf {} +
