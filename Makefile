@@ -154,7 +154,8 @@ deploy.restart: ## replace the server's processes, after a change of its environ
 
 .PHONY: deploy.admin
 deploy.admin: ## make LOGIN an administrator; the password is asked, or read from the standard input
-	@deploy/deploy admin $(LOGIN)
+	@[ "$(LOGIN)" ] || { echo "whom? LOGIN=..." >&2; exit 2; }
+	deploy/deploy admin $(LOGIN)
 
 .PHONY: db.dump
 db.dump: ## dump the database of ENV, there
