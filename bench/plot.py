@@ -17,8 +17,10 @@ def chart(title: str, across: str, up: str, lines: Lines, log: bool, at: int) ->
     low, high = (log10(min(ys)), log10(max(ys))) if log else (0.0, max(ys))
     low, high = (float(int(low) - (low < 0)), high + 0.1) if log else (low, high * 1.08)
 
+    width = log10(xs[-1]) - log10(xs[0]) or 1.0  # of a single place
+
     def px(x: float) -> float:
-        return LEFT + (log10(x) - log10(xs[0])) / (log10(xs[-1]) - log10(xs[0])) * (WIDTH - LEFT)
+        return LEFT + (log10(x) - log10(xs[0])) / width * (WIDTH - LEFT)
 
     def py(y: float) -> float:
         return at + TOP + (1 - ((log10(y) if log else y) - low) / (high - low)) * (HEIGHT - TOP - BOTTOM)
