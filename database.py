@@ -92,15 +92,19 @@ class Expected:
         self.statement, self.values, self.fits = statement, values, fits
         self.known: tuple[bytes | None, ...] | None = None  # as the server sent it when it was last found to fit
 
-    def check(self, session: Session, result: PGresult) -> None:
-        """Compare the row with what was expected.
+    def judge(self, row: dict[str, Any] | None) -> None:
+        """Compare the row, if there is one, with what was expected.
 
         :raises errors.Problem: it is not so, run the request again.
         """
+        if not self.fits(row):
+            raise errors.Problem(503, retry=True)
+
+    def check(self, session: Session, result: PGresult) -> None:
+        """The same of a row as the server sent it, which is not looked into if it is the one that fitted before."""
         found = tuple([result.get_value(0, column) for column in range(result.nfields)]) if result.ntuples else None
         if found is None or found != self.known:
-            if not self.fits(session.load(self.statement, result)[0] if found else None):
-                raise errors.Problem(503, retry=True)
+            self.judge(session.load(self.statement, result)[0] if found else None)
             self.known = found
 
 
@@ -281,8 +285,7 @@ class DB(anodb.DB):  # type: ignore[misc]
         if expected := work.expected:
             work.expected = None
             rows = self._run(self.fresh, expected.statement, expected.values, work)[1]
-            if not expected.fits(rows[0] if rows else None):
-                raise errors.Problem(503, retry=True)
+            expected.judge(rows[0] if rows else None)
 
     def execute(self, statement: Statement, named: dict[str, Any]) -> Found:
         """Run a statement on the session that suits it: number of rows touched, and the rows."""

@@ -362,6 +362,6 @@ class Flask(fsa.Flask):  # type: ignore[misc]
     def process_response(self, response: Any) -> Any:
         """The hooks after a request, the last one first."""
         now = here()
-        for hook in (*now._after_request_functions, *now.hooks.after) if now._after_request_functions else now.hooks.after:
+        for hook in (*now._after_request_functions, *now.hooks.after):
             response = hook(response)
         return response
