@@ -19,8 +19,9 @@ def context() -> tuple[str, str, str]:
     now = here(None)
     if now is None:
         return "", "", ""
-    user = now.g.get("user")
-    return user["login"] if user else "", now.g.get("request_id", ""), now.request.remote_addr or ""
+    own = vars(now.g)
+    user = own.get("user")
+    return user["login"] if user else "", own.get("request_id", ""), now.request.remote_addr or ""
 
 
 def event(name: str, login: str | None) -> None:

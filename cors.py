@@ -43,8 +43,5 @@ def faults(origins: list[str]) -> list[str]:
 
 def init_app(app: Flask) -> None:
     """Allow the configured origins."""
-    conf = app.config
-
-    @app.after_request
-    def cors_end(response: Response) -> Response:
-        return allow(response, origins) if (origins := conf["CORS_ORIGINS"]) else response
+    if origins := app.config["CORS_ORIGINS"]:
+        app.after_request(lambda response: allow(response, origins))

@@ -35,7 +35,7 @@ from connect import connect
 from lean import here
 from metrics import counters
 from position import POSITION, REACHED, Behind, Bound
-from session import Command, JsonLoader, Pool, Session, Silence, Statement, encode
+from session import Command, JsonLoader, Pool, Session, Silence, Statement
 
 log = logging.getLogger("stuff.database")
 
@@ -57,14 +57,6 @@ class Adapter(PyFormatAdapter):
 
 
 aiosql.register_adapter("psycopg", Adapter)
-
-# what becomes of the number of rows touched, and the rows, for each of aiosql's kinds of queries
-SHAPES: dict[SQLOperationType, Callable[[int, list[dict[str, Any]]], Any]] = {
-    SQLOperationType.SELECT: lambda _, rows: rows,
-    SQLOperationType.SELECT_ONE: lambda _, rows: rows[0] if rows else None,
-    SQLOperationType.SELECT_VALUE: lambda _, rows: next(iter(rows[0].values())) if rows else None,
-    SQLOperationType.INSERT_UPDATE_DELETE: lambda touched, _: touched,
-}
 
 BEGIN = Statement.make("_begin", "BEGIN")
 BEGIN_READ = Statement.make("_begin_read", "BEGIN READ ONLY")
@@ -166,6 +158,7 @@ class DB(anodb.DB):  # type: ignore[misc]
     ) -> None:
         super().__init__(**anodb)
         self._pooled, self._trace, self._timeouts = pooled, trace, {"on": read_timeout, "off": write_timeout}
+        self._begin, self._begin_read = self._opening(BEGIN, write_timeout), self._opening(BEGIN_READ, read_timeout)
         for query in self._available_queries:
             setattr(self, query, self._runner(query))
         self._slow, self._plans, self._planned = slow, plans, dict[str, float]()
@@ -181,6 +174,10 @@ class DB(anodb.DB):  # type: ignore[misc]
     def _do_connect(self) -> None:
         """Nothing to connect yet: sessions are made when a request needs one."""
         self._conn = None
+
+    def _opening(self, begin: Statement, timeout: float) -> list[Command]:
+        """What begins a transaction: a pooler's session has no timeout of its own."""
+        return [(begin, []), *([(TIMEOUT, [b"%d" % (1000 * timeout)])] if self._pooled else [])]
 
     def _maker(self, conninfo: str | None, read_only: str, patience: float) -> Callable[[float], Session]:
         given = conninfo_to_dict(conninfo or "".join(self._conn_args), **self._conn_kwargs) | {"client_encoding": "UTF8"}
@@ -217,19 +214,27 @@ class DB(anodb.DB):  # type: ignore[misc]
     def _runner(self, query: str) -> Callable[..., Any]:
         """What `db.query(name=value...)` calls: the statement that AnoDB loaded, run by us, complete when it returns."""
         loaded = getattr(self, query)
-        statement, shape, took = loaded.sql, SHAPES[loaded.operation], counters.at("stuff_query_seconds", query=query)
+        statement, took = loaded.sql, counters.at("stuff_query_seconds", query=query)
+        kinds = SQLOperationType.INSERT_UPDATE_DELETE, SQLOperationType.SELECT, SQLOperationType.SELECT_ONE
+        changes, many, one = (loaded.operation == kind for kind in kinds)
         statement.says(loaded.__doc__ or "")
 
         def run(**named: Any) -> Any:
             began = time.perf_counter()
             try:
-                return shape(*self.execute(statement, named))
+                touched, rows = self.execute(statement, named)
             finally:
                 seconds = time.perf_counter() - began
                 counters.observe(took, seconds)
                 self._here.work.ran.append((query, began, seconds))
                 if self._slow is not None and seconds > self._slow:
                     self._tell_slow(query, seconds, named)
+            if changes:
+                return touched
+            if many:
+                return rows
+            first = rows[0] if rows else None
+            return first if one or first is None else next(iter(first.values()))
 
         return update_wrapper(run, loaded)
 
@@ -369,19 +374,16 @@ class DB(anodb.DB):  # type: ignore[misc]
     def _around(self, pool: Pool, session: Session, position: int | None) -> tuple[list[Command], list[Command]]:
         """What goes with a statement, before and after it: a transaction's opening, or all of it where a pooler needs that."""
         if pool is not self.writer:
-            before = self._limited("on", BEGIN_READ) if self._pooled else []
+            before = [*self._begin_read] if self._pooled else []
             if self._trace:
-                before.append((TRACE, [encode(self.context()[1])]))
+                before.append((TRACE, [self.context()[1].encode()]))
             if position is not None:
-                before.append((REACHED, [encode(position)]))
+                before.append((REACHED, [b"%d" % position]))
             return before, [(COMMIT, [])] if self._pooled else []
         if not session.idle():
             return [], []
-        return [*self._limited("off", BEGIN), (CONTEXT, [encode(value) for value in self.context()])], []
-
-    def _limited(self, read_only: str, begin: Statement) -> list[Command]:
-        limit = [(TIMEOUT, [encode(int(1000 * self._timeouts[read_only]))])] if self._pooled else []
-        return [(begin, []), *limit]
+        login, request, address = self.context()
+        return [*self._begin, (CONTEXT, [login.encode(), request.encode(), address.encode()])], []
 
     def _apart(self, statement: Statement, values: list[bytes | None]) -> Found:
         session = self.writer.take(look=True)
@@ -396,21 +398,18 @@ class DB(anodb.DB):  # type: ignore[misc]
         finally:
             self.writer.give(session)
 
-    def _end(self, how: Statement) -> int | None:
-        end = None
-        session = self._here.work.held.get(self.writer)
-        if session is not None and not session.idle():
-            began = time.perf_counter()
-            if how is COMMIT and self.bound:
-                result, place = map(session.checked, session.batch((COMMIT, []), (POSITION, [])))
-                end = int(place.get_value(0, 0) or 0)
-            else:
-                result = session.run(how, [])
-            self.ran().append((how.lower(), began, time.perf_counter() - began))
-            if how is COMMIT and result.command_status != b"COMMIT":
-                raise psycopg.errors.InFailedSqlTransaction("COMMIT was answered by ROLLBACK")
-            if how is COMMIT and not session.replicated:
-                raise psycopg.OperationalError("committed on one server alone")
+    def _end(self, session: Session, how: Statement) -> int | None:
+        end, began = None, time.perf_counter()
+        if how is COMMIT and self.bound:
+            result, place = map(session.checked, session.batch((COMMIT, []), (POSITION, [])))
+            end = int(place.get_value(0, 0) or 0)
+        else:
+            result = session.run(how, [])
+        self._here.work.ran.append((how.lower(), began, time.perf_counter() - began))
+        if how is COMMIT and result.command_status != b"COMMIT":
+            raise psycopg.errors.InFailedSqlTransaction("COMMIT was answered by ROLLBACK")
+        if how is COMMIT and not session.replicated:
+            raise psycopg.OperationalError("committed on one server alone")
         return end
 
     def commit(self) -> int | None:
@@ -420,12 +419,14 @@ class DB(anodb.DB):  # type: ignore[misc]
         :raises errors.Problem: 503 when the connection went away meanwhile, or the server did not wait for its standbys: then
             nobody knows whether it is kept, and the message says so.
         """
+        session = self._here.work.held.get(self.writer)
+        if session is None or session.idle():
+            return None
         try:
-            return self._end(COMMIT)
+            return self._end(session, COMMIT)
         except psycopg.Error as error:
             problem = errors.from_database(error)
             self._learn(self.writer, error)
-            session = self._here.work.held[self.writer]
             unknown = error.sqlstate is None or session.lost()  # whatever the server said last
             if unknown:
                 problem = errors.Problem(
@@ -436,8 +437,11 @@ class DB(anodb.DB):  # type: ignore[misc]
 
     def rollback(self) -> None:
         """Undo the transaction, if there is one."""
+        session = self._here.work.held.get(self.writer)
+        if session is None or session.idle():
+            return
         try:
-            self._end(ROLLBACK)
+            self._end(session, ROLLBACK)
         except psycopg.Error as error:
             log.warning("rollback: %s", error)  # the session is not idle: it will be closed, which undoes as well
             self.release()

@@ -38,16 +38,16 @@ class Once:
         self.view, self.__code__ = view, view.__code__
 
     def __call__(self, **parameters: Any) -> Any:
-        here().g.pop("answer", None)
-        return recall() or self.view(**parameters)
+        now = here()
+        vars(now.g).pop("answer", None)
+        key = now.request.environ.get("HTTP_IDEMPOTENCY_KEY")
+        return (key is not None and now.request.method == "POST" and recall(key)) or self.view(**parameters)
 
 
-def recall() -> Response | None:
+def recall(key: str) -> Response | None:
     """The answer to this request if it was given before."""
     now = here()
-    request, key = now.request, now.request.environ.get("HTTP_IDEMPOTENCY_KEY")
-    if key is None or request.method != "POST":
-        return None
+    request = now.request
     if not KEY.fullmatch(key):
         raise errors.Problem(400, "Idempotency-Key must have 1 to 64 printable ASCII characters", "invalid_idempotency_key")
     user = now.app.current_user()
@@ -67,7 +67,7 @@ def recall() -> Response | None:
 def keep(response: Response) -> Response:
     """Store the answer with what the request did; runs before the transaction is ended."""
     now = here()
-    if now.request.method == "POST" and (key := now.g.pop("answer", None)) and response.status_code < 400:
+    if now.request.method == "POST" and (key := vars(now.g).pop("answer", None)) and response.status_code < 400:
         headers = json.dumps({name: value for name, value in response.headers.items() if name in KEPT})
         try:
             db.set_answer(key=key, status=response.status_code, headers=headers, body="\\x" + response.get_data().hex())

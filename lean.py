@@ -153,7 +153,11 @@ class Context(RequestContext):
             inner._cv_tokens.append(_cv_app.set(inner))
         self.g = (inner or outer).g
         self._cv_tokens.append((_cv_request.set(self), inner))
-        self.match_request()
+        asked = self.request
+        if found := self.app.known.get((asked.method, asked.path)):
+            asked.url_rule, asked.view_args, self.hooks = found[0], dict(found[1]), found[2]
+        else:
+            self.match_request()
 
     def pop(self, exc: BaseException | None = None) -> None:
         token, inner = self._cv_tokens.pop()
@@ -170,17 +174,13 @@ class Context(RequestContext):
                 inner.pop(exc)
 
     def match_request(self) -> None:
-        asked, known = self.request, self.app.known
-        key = asked.method, asked.path
-        if found := known.get(key):
-            asked.url_rule, asked.view_args, self.hooks = found[0], dict(found[1]), found[2]
-            return
         super().match_request()
+        asked, known = self.request, self.app.known
         self.hooks = self.app.hooks(asked)
         if asked.url_rule and asked.view_args is not None:
             if len(known) >= 1000:
                 known.clear()
-            known[key] = asked.url_rule, dict(asked.view_args), self.hooks
+            known[asked.method, asked.path] = asked.url_rule, dict(asked.view_args), self.hooks
 
 
 class Hooks(NamedTuple):
@@ -265,7 +265,8 @@ class Flask(fsa.Flask):  # type: ignore[misc]
                 if asked.query_string or (asked.has_body and not asked.is_json):
                     return read(**given)
                 try:
-                    came, values = {**asked.get_json(), **given} if asked.has_body else given, {}
+                    body = asked.get_json() if asked.has_body else None
+                    came, values = {**body, **given} if body is not None else given, {}
                     for name, found, kind, default in plan:
                         if found and name not in came:
                             values[name] = found(name)
@@ -277,7 +278,7 @@ class Flask(fsa.Flask):  # type: ignore[misc]
                             return read(**given)
                 except (Exception, fsa.ErrorResponse):
                     return read(**given)  # which says what is not fit
-                if not came.keys() <= values.keys() or (asked.has_body and given.keys() & asked.get_json().keys()):
+                if not came.keys() <= values.keys() or (body is not None and not given.keys().isdisjoint(body)):
                     return read(**given)
                 return view(**values)
 
@@ -286,14 +287,12 @@ class Flask(fsa.Flask):  # type: ignore[misc]
         return decorate
 
     def forget(self) -> None:
-        """Nobody is known to call yet, as FlaskSimpleAuth has it before each request."""
-        if not self._nobody:
-            self._fsa._qm._auth_reset_user()
-            self._nobody = dict(self._fsa._local.__dict__)
+        """Nobody is known to call yet."""
         self._fsa._local.__dict__.update(self._nobody)
 
-    def _private(self) -> Any:
-        """FlaskSimpleAuth's answer to a request that came in the clear from elsewhere."""
+    def _begun(self) -> Any:
+        """What FlaskSimpleAuth does before a request: forget who called, refuse what came in the clear from elsewhere."""
+        self._fsa._local.__dict__.update(self._nobody)
         environ = here().request.environ
         if environ["wsgi.url_scheme"] == "https" or (environ.get("REMOTE_ADDR") or "127.").startswith("127."):
             return None
@@ -309,9 +308,11 @@ class Flask(fsa.Flask):  # type: ignore[misc]
     def _arranged(self, asked: flask.Request) -> Hooks:
         """The hooks of a request in the order in which they run, without those that do nothing here."""
         fsa = self._fsa
+        fsa._qm._auth_reset_user()
+        self._nobody = dict(fsa._local.__dict__)
         instead = {
-            fsa._qm._auth_reset_user: self.forget,
-            fsa._qm._check_secure: self._private,
+            fsa._qm._auth_reset_user: self._begun,
+            fsa._qm._check_secure: None,
             fsa._am._set_www_authenticate: None,
             fsa._rm._auth_post_check: self._checked,
         }

@@ -179,4 +179,5 @@ def init_app(app: Flask) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     app.before_request_funcs[None].insert(0, start)  # before FlaskSimpleAuth's own, which may refuse
     app.after_request(end)
-    app.teardown_request(profiled)
+    if conf["PROFILING"]:
+        app.teardown_request(profiled)

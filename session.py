@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
 from aiosql.utils import VAR_REF
@@ -79,16 +80,12 @@ class Statement(str):
         values = []
         for name in self.parameters:
             value = named[name]
-            values.append(None if value is None else encode(value))
+            if value is not None:
+                value = str(value).encode()
+                if b"\0" in value:  # libpq would silently cut there
+                    raise errors.Problem(400, "a text cannot hold a NUL character")
+            values.append(value)
         return values
-
-
-def encode(value: Any) -> bytes:
-    """One parameter that is not NULL in PostgreSQL's text format; NUL, which libpq would silently cut at, is refused."""
-    text = str(value).encode()
-    if b"\0" in text:
-        raise errors.Problem(400, "a text cannot hold a NUL character")
-    return text
 
 
 def _sender(maps: Path) -> Callable[[PGconn], None]:
@@ -280,6 +277,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._sessions: set[Session] = set()
+        self._pools: WeakSet[Pool] = WeakSet()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -291,6 +289,11 @@ class Watch:
                 self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
                 self._thread.start()
 
+    def count(self, pool: "Pool") -> None:
+        """Tell the metrics of a pool from now on."""
+        with self._lock:
+            self._pools.add(pool)
+
     def remove(self, session: Session) -> None:
         with self._lock:
             self._sessions.discard(session)
@@ -301,10 +304,12 @@ class Watch:
             self.look()
 
     def look(self) -> None:
-        """Cut the sessions that wait for a server which is at work for too long, or is not there any more."""
+        """Cut the sessions that wait for a server which is at work for too long, or is not there any more; count those lent."""
         there: dict[tuple[bytes, bytes], bool] = {}
         with self._lock:
-            sessions = list(self._sessions)
+            sessions, pools = list(self._sessions), list(self._pools)
+        for pool in pools:
+            pool.tell()
         for session in sessions:
             if not (began := session.since) or (waited := time.monotonic() - began) < session.patience / 2:
                 continue
@@ -347,6 +352,7 @@ class Pool:
         self._suspect = -math.inf  # when a session was lost: those not used since may be, too
         self.failed = -math.inf  # when it was last in vain to connect, in the seconds of `time.monotonic()`
         self._asking = threading.Lock()  # by whoever finds out whether it is back
+        watch.count(self)
 
     def take(self, look: bool = False) -> Session:
         """A session that is fit for use.
@@ -358,7 +364,6 @@ class Pool:
             self._free.get_nowait()
         except Empty:
             self._wait()
-        counters.put(self._in_use, self.size - self._free.qsize())
         try:
             while session := self._pop():
                 now = time.monotonic()
@@ -368,13 +373,14 @@ class Pool:
                 session.close()
             return self._connected()
         except BaseException:
-            self._freed()
+            self._free.put(None)
             raise
 
     def _pop(self) -> Session | None:
-        with suppress(IndexError):  # others take them as well
+        try:
             return self._idle.pop()
-        return None
+        except IndexError:  # others take them as well
+            return None
 
     def _wait(self) -> None:
         began = time.perf_counter()
@@ -415,10 +421,10 @@ class Pool:
             self._idle.append(session)
         else:
             session.close()
-        self._freed()
-
-    def _freed(self) -> None:
         self._free.put(None)
+
+    def tell(self) -> None:
+        """Tell the metrics how many sessions are lent."""
         counters.put(self._in_use, self.size - self._free.qsize())
 
     @property

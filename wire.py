@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
+from json.scanner import c_make_scanner  # type: ignore[attr-defined]
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 from urllib.parse import unquote_to_bytes, urlencode
 
@@ -161,8 +162,14 @@ class Provider(JSONProvider):
         return "".join(_encode(obj, 0))
 
     def loads(self, s: str | bytes, **_: Any) -> Any:
-        text = s if isinstance(s, str) else s.decode()
-        return _DECODER.decode(text.removeprefix("\ufeff"))
+        text = (s if isinstance(s, str) else s.decode()).removeprefix("\ufeff").strip(" \t\n\r")
+        try:
+            value, end = _scan(text, 0)
+        except StopIteration:
+            raise ValueError("no value") from None
+        if end != len(text):
+            raise ValueError("more than one value")
+        return value
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -176,7 +183,7 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_no_constant)
+_scan = c_make_scanner(json.JSONDecoder(object_pairs_hook=_members, parse_constant=_no_constant))  # what its decode() calls
 
 
 class Request(lean.Request):

@@ -234,7 +234,7 @@ def test_every_kind_of_session_reads_and_writes(sql: Any, pooled: bool, read: st
 @pytest.mark.internal
 def test_nul_never_reaches_the_server() -> None:
     from errors import Problem
-    from session import encode
+    from session import Statement
 
     with pytest.raises(Problem):
-        encode("a\0b")
+        Statement.make("one", "SELECT :text").values({"text": "a\0b"})

@@ -84,13 +84,17 @@ def test_what_happens_at_the_door_is_counted(client: Any, calvin: Any) -> None:
 @pytest.mark.internal
 def test_a_wait_for_a_session_is_counted(client: Any) -> None:
     from database import db
+    from session import watch
 
     before = scrape(client)
     taken = [db.writer.take() for _ in range(db.writer.size)]
+    watch.look()
+    assert scrape(client)['stuff_pool_in_use{pool="write"}'] == db.writer.size
     threading.Timer(0.05, db.writer.give, [taken.pop()]).start()
     client.post("/stuff", 201, json={"stuff": "Lamp"})
     for session in taken:
         db.writer.give(session)
+    watch.look()
     after = scrape(client)
     waits = 'stuff_pool_wait_seconds_count{pool="write"}'
     assert after[waits] == before.get(waits, 0) + 1

@@ -117,6 +117,7 @@ def test_a_profile_is_for_administrators_of_instances_that_allow_it(
     client: Any, capsys: Any, configured: Any, calvin: dict[str, str], hobbes: dict[str, str]
 ) -> None:
     ask = {"X-Profile": "1"}
+    configured(PROFILING=False)
     client.get("/whoami", 200, headers=calvin | ask)
     configured(PROFILING=True)
     client.get("/whoami", 200, headers=hobbes | ask)
