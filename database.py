@@ -158,6 +158,7 @@ class DB(anodb.DB):  # type: ignore[misc]
     ) -> None:
         super().__init__(**anodb)
         self._pooled, self._trace, self._timeouts = pooled, trace, {"on": read_timeout, "off": write_timeout}
+        self._wrapped = pooled or trace  # what reads is, too
         self._begin, self._begin_read = self._opening(BEGIN, write_timeout), self._opening(BEGIN_READ, read_timeout)
         for query in self._available_queries:
             setattr(self, query, self._runner(query))
@@ -335,7 +336,10 @@ class DB(anodb.DB):  # type: ignore[misc]
         if session is None:
             session = work.held[pool] = pool.take()
         expected, work.expected = work.expected, None
-        before, after = self._around(pool, session, position)
+        before: list[Command] = []
+        after: list[Command] = []
+        if pool is self.writer or self._wrapped or position is not None:
+            before, after = self._around(pool, session, position)
         if expected:
             before.append((expected.statement, expected.values))
         try:
@@ -489,7 +493,7 @@ def init_app(app: Flask) -> None:
     vars(db).update({name: getattr(pool, name) for name in (*pool._available_queries, "confirm", "expect")})  # past the proxy
 
     def db_open() -> None:
-        pool.open(here().request.method not in READS)
+        pool._here.work = Work(here().request.method not in READS)
 
     app.before_request_funcs[None].insert(0, db_open)  # first: what is refused early has asked for nothing
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from typing import Any
 
 from FlaskSimpleAuth import Flask, Response
@@ -38,14 +38,13 @@ class Once:
         self.view, self.__code__ = view, view.__code__
 
     def __call__(self, **parameters: Any) -> Any:
-        now = here()
-        vars(now.g).pop("answer", None)
-        key = now.request.environ.get("HTTP_IDEMPOTENCY_KEY")
-        return (key is not None and now.request.method == "POST" and recall(key)) or self.view(**parameters)
+        request = here().request
+        key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+        return (key is not None and request.method == "POST" and recall(key)) or self.view(**parameters)
 
 
 def recall(key: str) -> Response | None:
-    """The answer to this request if it was given before."""
+    """The answer to this request if it was given before; else it will be kept."""
     now = here()
     request = now.request
     if not KEY.fullmatch(key):
@@ -59,15 +58,14 @@ def recall(key: str) -> Response | None:
     if known["fingerprint"] != fingerprint:
         raise errors.Problem(422)
     if known["status"] is None:
-        now.g.answer = name
+        now._after_request_functions.append(partial(keep, name))
         return None
     return Response(known["body"], known["status"], {**json.loads(known["headers"]), "Idempotency-Replayed": "true"})
 
 
-def keep(response: Response) -> Response:
+def keep(key: str, response: Response) -> Response:
     """Store the answer with what the request did; runs before the transaction is ended."""
-    now = here()
-    if now.request.method == "POST" and (key := vars(now.g).pop("answer", None)) and response.status_code < 400:
+    if response.status_code < 400:
         headers = json.dumps({name: value for name, value in response.headers.items() if name in KEPT})
         try:
             db.set_answer(key=key, status=response.status_code, headers=headers, body="\\x" + response.get_data().hex())
@@ -77,8 +75,7 @@ def keep(response: Response) -> Response:
 
 
 def init_app(app: Flask) -> None:
-    """Look before each POST whose answer may be stored, keep after it."""
-    app.after_request(keep)
+    """Look before each POST whose answer may be stored."""
     for owner in (app, app._fsa):
         owner.add_url_rule = _register(owner.add_url_rule)
 

@@ -184,8 +184,9 @@ class Context(RequestContext):
 
 
 class Hooks(NamedTuple):
-    """What runs around a route: before it, after it, and when all is over."""
+    """A route, if there is one, and what runs around it: before it, after it, and when all is over."""
 
+    route: Callable[..., Any] | None
     before: tuple[Callable[[], Any], ...]
     after: tuple[Callable[[flask.Response], flask.Response], ...]
     over: tuple[Callable[[BaseException | None], Any], ...]
@@ -328,6 +329,7 @@ class Flask(fsa.Flask):  # type: ignore[misc]
             return [lean for name in names for hook in hooks.get(name, ()) if (lean := instead.get(hook, hook))]
 
         return Hooks(
+            self.view_functions[asked.url_rule.endpoint] if asked.url_rule else None,
             tuple(found(self.before_request_funcs)),
             tuple(reversed(found(self.after_request_funcs))),
             tuple(reversed(found(self.teardown_request_funcs))),
@@ -342,10 +344,11 @@ class Flask(fsa.Flask):  # type: ignore[misc]
 
     def dispatch_request(self) -> Any:
         """Run the route that the request leads to."""
-        asked: Any = here().request
-        if asked.routing_exception is not None or asked.method == "OPTIONS":
+        now = here()
+        asked, route = now.request, now.hooks.route
+        if route is None or asked.method == "OPTIONS":
             return super().dispatch_request()
-        return self.view_functions[asked.url_rule.endpoint](**asked.view_args)
+        return route(**asked.view_args)  # type: ignore[arg-type]
 
     def full_dispatch_request(self) -> Any:
         """The hooks before, the route, the hooks after."""

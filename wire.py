@@ -31,7 +31,7 @@ from lean import here
 from session import Json
 
 MAX_NAMES = 100  # of parameters in a request; no route has a tenth of that
-TRIES = 3  # runs of a request whose transaction was undone through no fault of its own
+TRIES = 2, 1, 0  # how many runs are left of a request whose transaction was undone through no fault of its own
 FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
 NONE: dict[str, Any] = {}
 ETAG = re.compile(r'(W/)?"([^"]*)"')
@@ -59,9 +59,7 @@ def declare(**what: Any) -> Callable[[T], T]:
 
 def declared() -> dict[str, Any]:
     """What was declared of the route at hand."""
-    now = here()
-    rule = now.request.url_rule
-    return getattr(now.app.view_functions[rule.endpoint], "declared", NONE) if rule else NONE
+    return cast(dict[str, Any], getattr(here().hooks.route, "declared", NONE))
 
 
 class Page(dict[str, Any]):
@@ -204,7 +202,7 @@ class Flask(lean.Flask):
 
     def dispatch_request(self) -> Any:
         """Run the route; when its transaction was undone for no reason of its own, run it again."""
-        for left in reversed(range(TRIES)):
+        for left in TRIES:
             try:
                 answer = super().dispatch_request()
                 db.confirm()
@@ -215,6 +213,7 @@ class Flask(lean.Flask):
                     return errors.from_problem(problem)
                 self.forget()  # who calls is found out anew, too
                 here().g.pop("user", None)
+                here()._after_request_functions.clear()  # of the run that was undone
         raise AssertionError("unreachable")  # pragma: no cover
 
     def make_response(self, rv: Any) -> Any:
@@ -337,16 +336,16 @@ def _check_utf8(raw: bytes) -> None:
 
 def finish(response: flask.Response) -> flask.Response:
     """The headers of every answer."""
-    says = lean.headers(response)
+    now, says = here(), lean.headers(response)
     there = dict(says)
     says.append(("X-Content-Type-Options", "nosniff"))
     if "Cache-Control" not in there:
-        open_ = "HTTP_AUTHORIZATION" not in here().request.environ and response._status_code in (200, 304)
+        open_ = "HTTP_AUTHORIZATION" not in now.request.environ and response._status_code in (200, 304)
         says.append(("Cache-Control", "no-cache" if open_ and "ETag" in there else "no-store"))
     headers = response.headers
     if response._status_code == 401:  # FlaskSimpleAuth has named its own schemes
         headers.setdefault("WWW-Authenticate", f'Basic realm="{flask.current_app.config["FSA_REALM"]}"')
-    if stated := declared():
+    if stated := getattr(now.hooks.route, "declared", None):
         if "deprecated" in stated:
             headers["Deprecation"] = f"@{int(stated['deprecated'].timestamp())}"
         if "sunset" in stated:

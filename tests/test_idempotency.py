@@ -146,6 +146,29 @@ def test_an_answer_that_cannot_be_stored_undoes_the_write(client: Any, sql: Any,
     assert rows(sql) == 2
 
 
+@pytest.mark.internal
+def test_the_answer_of_a_request_that_runs_again_is_stored_once(client: Any, sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errors
+    from database import db
+
+    add, store, ran, stored = db.add_stuff, db.set_answer, [], []
+
+    def undone_once(**named: Any) -> Any:
+        sid = add(**named)
+        ran.append(sid)
+        if len(ran) == 1:
+            raise errors.Problem(503, retry=True)
+        return sid
+
+    monkeypatch.setattr(db, "add_stuff", undone_once)
+    monkeypatch.setattr(db, "set_answer", lambda **named: stored.append(store(**named)))
+    first = client.post("/stuff", 201, json={"stuff": "Lamp"}, headers=KEY)
+    assert (len(ran), stored) == (2, [1])
+    again = client.post("/stuff", 201, json={"stuff": "Lamp"}, headers=KEY)
+    assert (len(ran), stored, again.json) == (2, [1], first.json)
+    assert rows(sql) == 3
+
+
 def test_50_repeats_at_once_make_one_row_and_50_equal_answers(raw: Any, sql: Any) -> None:
     def repeat(_: int) -> Any:
         json = {"Content_Type": "application/json", "Idempotency_Key": "fifty"}
