@@ -17,8 +17,9 @@ import threading
 import time
 from collections.abc import Callable
 from functools import update_wrapper
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiosql
 import anodb
@@ -94,7 +95,7 @@ class Expected:
 
     def check(self, session: Session, result: PGresult) -> None:
         """The same of a row as the server sent it, which is not looked into if it is the one that fitted before."""
-        found = tuple([result.get_value(0, column) for column in range(result.nfields)]) if result.ntuples else None
+        found = tuple(map(result.get_value, repeat(0), range(result.nfields))) if result.ntuples else None
         if found is None or found != self.known:
             self.judge(session.load(self.statement, result)[0] if found else None)
             self.known = found
@@ -300,7 +301,8 @@ class DB(anodb.DB):  # type: ignore[misc]
             self.confirm()
             return self._apart(statement, values)
         if work.writes and not statement.fresh:
-            self.confirm()  # first: what is undone leaves gaps in sequences
+            if work.expected:
+                self.confirm()  # first: what is undone leaves gaps in sequences
             return self._run(self.writer, statement, values, work)
         if self.bound and not (work.aside or statement.fresh):
             self.confirm()
@@ -345,15 +347,13 @@ class DB(anodb.DB):  # type: ignore[misc]
         try:
             if before:
                 results = session.batch(*before, (statement, values), *after)
-                for each in results[: len(before)]:
-                    first = session.checked(each)
+                first = session.checked(*results[: len(before)])
                 if position is not None and first.get_value(0, 0) != b"t":
                     raise Behind(503)
                 if expected:
                     expected.check(session, first)
-                result = session.checked(results[len(before)])
-                for each in results[len(before) + 1 :]:
-                    session.checked(each)
+                session.checked(*results[len(before) :])
+                result = cast(PGresult, results[len(before)])
             else:
                 result = session.run(statement, values)
         except psycopg.Error as error:
@@ -405,8 +405,9 @@ class DB(anodb.DB):  # type: ignore[misc]
     def _end(self, session: Session, how: Statement) -> int | None:
         end, began = None, time.perf_counter()
         if how is COMMIT and self.bound:
-            result, place = map(session.checked, session.batch((COMMIT, []), (POSITION, [])))
-            end = int(place.get_value(0, 0) or 0)
+            results = session.batch((COMMIT, []), (POSITION, []))
+            end = int(session.checked(*results).get_value(0, 0) or 0)
+            result = cast(PGresult, results[0])
         else:
             result = session.run(how, [])
         self._here.work.ran.append((how.lower(), began, time.perf_counter() - began))

@@ -37,6 +37,8 @@ def decoded(raw: str) -> str:
 class Request(flask.Request):
     """A request that does not parse what did not come."""
 
+    is_json = False
+
     def __init__(self, environ: Any, populate_request: bool = True, shallow: bool = False) -> None:
         self.environ, self.shallow = environ, shallow
         if populate_request and not shallow:
@@ -50,6 +52,8 @@ class Request(flask.Request):
         self.remote_addr = environ.get("REMOTE_ADDR")
         # whether a body comes with the request (RFC 9112 6.3)
         self.has_body = environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
+        if self.has_body:  # and no body is no malformed JSON
+            self.is_json = environ.get("CONTENT_TYPE") == "application/json" or flask.Request.is_json.fget(self)  # type: ignore
 
     @cached_property
     def headers(self) -> EnvironHeaders:  # type: ignore[override]
@@ -341,14 +345,6 @@ class Flask(fsa.Flask):  # type: ignore[misc]
         if endpoint not in self._hooks:
             self._hooks[endpoint] = self._arranged(asked)
         return self._hooks[endpoint]
-
-    def dispatch_request(self) -> Any:
-        """Run the route that the request leads to."""
-        now = here()
-        asked, route = now.request, now.hooks.route
-        if route is None or asked.method == "OPTIONS":
-            return super().dispatch_request()
-        return route(**asked.view_args)  # type: ignore[arg-type]
 
     def full_dispatch_request(self) -> Any:
         """The hooks before, the route, the hooks after."""

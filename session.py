@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 import psycopg
@@ -182,16 +182,17 @@ class Session:
                 with suppress(OSError):  # it has ended by itself
                     self._line.shutdown(socket.SHUT_RDWR)
 
-    def checked(self, result: PGresult | None) -> PGresult:
-        """The result of a statement that did not fail.
+    def checked(self, *results: PGresult | None) -> PGresult:
+        """The last of the results of statements, none of which failed.
 
-        :raises psycopg.Error: it did; Silence where the server said nothing for too long.
+        :raises psycopg.Error: one did; Silence where the server said nothing for too long.
         """
-        if result is not None and result.status in DONE:
-            return result
-        if self.silent:
-            raise Silence("no answer within the deadline")
-        raise psycopg.errors.error_from_result(result) if result else psycopg.OperationalError("no result")
+        for result in results:
+            if result is None or result.status not in DONE:
+                if self.silent:
+                    raise Silence("no answer within the deadline")
+                raise psycopg.errors.error_from_result(result) if result else psycopg.OperationalError("no result")
+        return cast(PGresult, results[-1])
 
     def run(self, statement: Statement, values: list[bytes | None]) -> PGresult:
         """One statement in one round trip."""
@@ -229,9 +230,13 @@ class Session:
             else:
                 self._more()
             for _ in commands:
-                results.append(self._result())
+                while pg.is_busy():  # get_result() would wait as well, but keep all other threads from running
+                    self._more()
+                results.append(pg.get_result())
                 pg.get_result()  # nothing more of this one, which libpq knows by itself
-            self._result()  # the end of all
+            while pg.is_busy():
+                self._more()
+            pg.get_result()  # the end of all
             pg.exit_pipeline_mode()
             return results
         except psycopg.OperationalError as error:
@@ -248,11 +253,6 @@ class Session:
     def _more(self) -> None:
         self.poll.poll()
         self.pg.consume_input()
-
-    def _result(self) -> PGresult | None:
-        while self.pg.is_busy():  # get_result() would wait as well, but keep all other threads from running
-            self._more()
-        return self.pg.get_result()
 
     def load(self, statement: Statement, result: PGresult) -> list[dict[str, Any]]:
         """The rows of a statement's result, as dictionaries."""
@@ -365,22 +365,19 @@ class Pool:
         except Empty:
             self._wait()
         try:
-            while session := self._pop():
+            while True:
+                try:
+                    session = self._idle.pop()
+                except IndexError:  # others take them as well
+                    return self._connected()
                 now = time.monotonic()
                 fresh = session.used > max(now - MOMENT, self._suspect) and not look
                 if session.until > now and (fresh or session.alive()):
                     return session
                 session.close()
-            return self._connected()
         except BaseException:
             self._free.put(None)
             raise
-
-    def _pop(self) -> Session | None:
-        try:
-            return self._idle.pop()
-        except IndexError:  # others take them as well
-            return None
 
     def _wait(self) -> None:
         began = time.perf_counter()
@@ -442,5 +439,6 @@ class Pool:
         self.close()
 
     def close(self) -> None:
-        while session := self._pop():
-            session.close()
+        with suppress(IndexError):  # others take them as well
+            while True:
+                self._idle.pop().close()

@@ -22,7 +22,6 @@ from FlaskSimpleAuth import request
 from werkzeug.exceptions import BadRequest, NotAcceptable, UnsupportedMediaType
 from werkzeug.http import http_date
 from werkzeug.routing import BaseConverter
-from werkzeug.utils import cached_property
 
 import errors
 import lean
@@ -185,11 +184,7 @@ _scan = c_make_scanner(json.JSONDecoder(object_pairs_hook=_members, parse_consta
 
 
 class Request(lean.Request):
-    """Flask's request, whose empty body is no parameters rather than malformed JSON."""
-
-    @cached_property
-    def is_json(self) -> bool:
-        return self.has_body and (self.environ.get("CONTENT_TYPE") == "application/json" or super().is_json)
+    """Flask's request, which says no more of a body that is not JSON."""
 
     def on_json_loading_failed(self, e: ValueError | None) -> Any:
         raise BadRequest("the request body is not valid JSON")
@@ -202,9 +197,13 @@ class Flask(lean.Flask):
 
     def dispatch_request(self) -> Any:
         """Run the route; when its transaction was undone for no reason of its own, run it again."""
+        now = here()
+        route, found = now.hooks.route, now.request.view_args
+        if route is None or found is None or now.request.method == "OPTIONS":
+            return super().dispatch_request()
         for left in TRIES:
             try:
-                answer = super().dispatch_request()
+                answer = route(**found)
                 db.confirm()
                 return answer
             except errors.Problem as problem:
@@ -212,8 +211,8 @@ class Flask(lean.Flask):
                 if not (problem.retry and left):
                     return errors.from_problem(problem)
                 self.forget()  # who calls is found out anew, too
-                here().g.pop("user", None)
-                here()._after_request_functions.clear()  # of the run that was undone
+                now.g.pop("user", None)
+                now._after_request_functions.clear()  # of the run that was undone
         raise AssertionError("unreachable")  # pragma: no cover
 
     def make_response(self, rv: Any) -> Any:
@@ -300,7 +299,13 @@ def check() -> flask.Response | None:
         names += [name for name, values in asked.args.lists() for _ in values]
     if asked.has_body:
         if asked.is_json:
-            names += _json_names()
+            try:
+                body = asked.get_json()
+            except RecursionError as error:
+                raise BadRequest("the request body is nested too deeply") from error
+            if not isinstance(body, dict):
+                raise BadRequest("the request body must be a JSON object")
+            names += body
         elif asked.mimetype in FORMS:
             if asked.mimetype != "multipart/form-data":
                 _check_utf8(asked.get_data(parse_form_data=False))
@@ -315,16 +320,6 @@ def check() -> flask.Response | None:
 def _offers() -> tuple[str, ...]:
     """The types that the route at hand can answer with; an error is always JSON."""
     return cast(tuple[str, ...], declared().get("produces", ("application/json", "application/problem+json")))
-
-
-def _json_names() -> list[str]:
-    try:
-        body = here().request.get_json()
-    except RecursionError as error:
-        raise BadRequest("the request body is nested too deeply") from error
-    if not isinstance(body, dict):
-        raise BadRequest("the request body must be a JSON object")
-    return list(body)
 
 
 def _check_utf8(raw: bytes) -> None:
