@@ -24,7 +24,7 @@ KINDS = {  # name: (type, help)
     "stuff_query_seconds": ("summary", "Time of a named query, the wait for a session included."),
     "stuff_query_errors_total": ("counter", "Statements that failed, by class of SQLSTATE; none: the connection did."),
     "stuff_pool_size": ("gauge", "Sessions that the pools may hold, all processes together."),
-    "stuff_pool_in_use": ("gauge", "Sessions lent to requests."),
+    "stuff_pool_in_use": ("gauge", "Sessions lent to requests, within the last 50 ms."),
     "stuff_pool_wait_seconds": ("summary", "Waits for a session where none was free."),
     "stuff_pool_refused_total": ("counter", "Requests for which no session became free in time."),
     "stuff_reads_on_primary_total": ("counter", "Reads meant for a standby, by why the primary was asked: behind, away."),
