@@ -494,7 +494,7 @@ def init_app(app: Flask) -> None:
     vars(db).update({name: getattr(pool, name) for name in (*pool._available_queries, "confirm", "expect")})  # past the proxy
 
     def db_open() -> None:
-        pool._here.work = Work(here().request.method not in READS)
+        pool.open(here().request.method not in READS)
 
     app.before_request_funcs[None].insert(0, db_open)  # first: what is refused early has asked for nothing
 
