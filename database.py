@@ -159,7 +159,6 @@ class DB(anodb.DB):  # type: ignore[misc]
     ) -> None:
         super().__init__(**anodb)
         self._pooled, self._trace, self._timeouts = pooled, trace, {"on": read_timeout, "off": write_timeout}
-        self._wrapped = pooled or trace  # what reads is, too
         self._begin, self._begin_read = self._opening(BEGIN, write_timeout), self._opening(BEGIN_READ, read_timeout)
         for query in self._available_queries:
             setattr(self, query, self._runner(query))
@@ -338,10 +337,7 @@ class DB(anodb.DB):  # type: ignore[misc]
         if session is None:
             session = work.held[pool] = pool.take()
         expected, work.expected = work.expected, None
-        before: list[Command] = []
-        after: list[Command] = []
-        if pool is self.writer or self._wrapped or position is not None:
-            before, after = self._around(pool, session, position)
+        before, after = self._around(pool, session, position)
         if expected:
             before.append((expected.statement, expected.values))
         try:

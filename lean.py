@@ -297,7 +297,7 @@ class Flask(fsa.Flask):  # type: ignore[misc]
 
     def _begun(self) -> Any:
         """What FlaskSimpleAuth does before a request: forget who called, refuse what came in the clear from elsewhere."""
-        self._fsa._local.__dict__.update(self._nobody)
+        self.forget()
         environ = here().request.environ
         if environ["wsgi.url_scheme"] == "https" or (environ.get("REMOTE_ADDR") or "127.").startswith("127."):
             return None

@@ -230,13 +230,9 @@ class Session:
             else:
                 self._more()
             for _ in commands:
-                while pg.is_busy():  # get_result() would wait as well, but keep all other threads from running
-                    self._more()
-                results.append(pg.get_result())
+                results.append(self._result())
                 pg.get_result()  # nothing more of this one, which libpq knows by itself
-            while pg.is_busy():
-                self._more()
-            pg.get_result()  # the end of all
+            self._result()  # the end of all
             pg.exit_pipeline_mode()
             return results
         except psycopg.OperationalError as error:
@@ -253,6 +249,11 @@ class Session:
     def _more(self) -> None:
         self.poll.poll()
         self.pg.consume_input()
+
+    def _result(self) -> PGresult | None:
+        while self.pg.is_busy():  # get_result() would wait as well, but keep all other threads from running
+            self._more()
+        return self.pg.get_result()
 
     def load(self, statement: Statement, result: PGresult) -> list[dict[str, Any]]:
         """The rows of a statement's result, as dictionaries."""

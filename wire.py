@@ -331,16 +331,16 @@ def _check_utf8(raw: bytes) -> None:
 
 def finish(response: flask.Response) -> flask.Response:
     """The headers of every answer."""
-    now, says = here(), lean.headers(response)
+    says = lean.headers(response)
     there = dict(says)
     says.append(("X-Content-Type-Options", "nosniff"))
     if "Cache-Control" not in there:
-        open_ = "HTTP_AUTHORIZATION" not in now.request.environ and response._status_code in (200, 304)
+        open_ = "HTTP_AUTHORIZATION" not in here().request.environ and response._status_code in (200, 304)
         says.append(("Cache-Control", "no-cache" if open_ and "ETag" in there else "no-store"))
     headers = response.headers
     if response._status_code == 401:  # FlaskSimpleAuth has named its own schemes
         headers.setdefault("WWW-Authenticate", f'Basic realm="{flask.current_app.config["FSA_REALM"]}"')
-    if stated := getattr(now.hooks.route, "declared", None):
+    if stated := declared():
         if "deprecated" in stated:
             headers["Deprecation"] = f"@{int(stated['deprecated'].timestamp())}"
         if "sunset" in stated:
