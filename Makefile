@@ -15,7 +15,8 @@ export APP_CONFIG ?= $(CURDIR)/app.conf
 
 URL = http://$(HOST):$(PORT)
 WITH_DB = venv/bin/python embedded.py exec
-PIP = venv/bin/pip install --quiet --disable-pip-version-check --require-hashes
+# the lock is complete and names every version: nothing is resolved, so what is released tomorrow changes nothing
+PIP = venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 # the tests: their own configuration and database, cheap passwords, commits that do not wait for the disk
 TEST = APP_CONFIG=tests/app.conf BCRYPT_COST=4 PGOPTIONS="-c synchronous_commit=off"
 
@@ -30,10 +31,12 @@ help: ## list the targets
 venv/.run: requirements.txt
 	@[ -x venv/bin/python ] || $(PYTHON) -m venv venv
 	$(PIP) -r requirements.txt
+	venv/bin/pip check --quiet --disable-pip-version-check
 	touch $@
 
 venv/.dev: requirements-dev.txt venv/.run
 	@$(PIP) -r requirements-dev.txt
+	venv/bin/pip check --quiet --disable-pip-version-check
 	touch $@
 
 .PHONY: venv
