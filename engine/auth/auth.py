@@ -32,7 +32,7 @@ from passlib.context import CryptContext
 from engine import errors
 from engine.auth import audit
 from engine.auth.attempts import Attempts
-from engine.db.database import db
+from engine.db.reference import db
 from engine.fast.lean import here
 from engine.metrics import counters
 from engine.types import Login
@@ -83,7 +83,7 @@ class Passwords:
             known = self._verified.get(key)
         counters.count("stuff_password_memory_total", result="hit" if known else "miss")
         if known:
-            db.expect(known[1])
+            db.assume(known[1])
             return known[0]
         user = db.get_auth(login=login)
         reference = user["pword"] if user else self.nobody
@@ -104,9 +104,9 @@ class Passwords:
             db.set_pword_rehash(login=login, old=reference, new=stronger)
         else:
             shown, proof = _shown(user), self._digest(reference)
-            expected = db.expected("get_auth", lambda row: self._still(key, shown, proof, row), login=login)
+            assumption = db.assumption("get_auth", lambda row: self._still(key, shown, proof, row), login=login)
             with self._lock:
-                self._verified[key] = shown, expected
+                self._verified[key] = shown, assumption
         return cast(dict[str, Any], user)
 
     def verify(self, password: str, reference: str) -> tuple[bool, str | None]:
@@ -174,7 +174,7 @@ class Tokens:
         """
         known = self._known.get(token)
         if known and known[1] > time.time():
-            db.expect(known[2])
+            db.assume(known[2])
             return known[0]
         found = self._jwt(token) if self.kind == "jwt" else self._readable(token)
         if found is None:
@@ -182,7 +182,11 @@ class Tokens:
         if len(self._known) >= TOKENS:
             self._known.clear()
         user, end = _shown(found[0]), found[1]
-        self._known[token] = user, end, db.expected("get_auth", lambda row: self._still(token, user, row), login=user["login"])
+        self._known[token] = (
+            user,
+            end,
+            db.assumption("get_auth", lambda row: self._still(token, user, row), login=user["login"]),
+        )
         return user
 
     def _still(self, token: str, user: dict[str, Any], row: dict[str, Any] | None) -> bool:

@@ -24,10 +24,11 @@ from werkzeug.http import http_date
 from werkzeug.routing import BaseConverter
 
 from engine import errors
-from engine.db.database import READS, db
-from engine.db.session import Json
+from engine.db.reference import db
+from engine.db.statement import Json
 from engine.fast import lean
 from engine.fast.lean import here
+from engine.http.transaction import READS
 
 MAX_NAMES = 100  # of parameters in a request; no route has a tenth of that
 TRIES = 2, 1, 0  # how many runs are left of a request whose transaction was undone through no fault of its own
@@ -204,7 +205,7 @@ class Flask(lean.Flask):
         for left in TRIES:
             try:
                 answer = route(**found)
-                db.confirm()
+                db.verify()
                 return answer
             except errors.Problem as problem:
                 db.rollback()
