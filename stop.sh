@@ -20,6 +20,7 @@ if [ "${1:-}" = pid ]; then
 fi
 if pid=$(main); then
   kill "$pid"
+  said="stopped: process $pid"
   for ((i = 0; i < 150; i++)); do main >/dev/null || break; sleep 0.1; done
 fi
 # what resisted, and workers that a killed main process left: they keep the port until they are gone
@@ -29,4 +30,5 @@ for ((i = 0; i < 50; i++)); do
   kill -KILL $left 2>/dev/null || sleep 0.1
 done
 rm -f "$file"
+echo "${said:-no server of $file runs}"
 if [ -z "${KEEP_DB:-}" ] && [ -x venv/bin/python ]; then venv/bin/python embedded.py stop; fi
