@@ -31,4 +31,4 @@ for ((i = 0; i < 50; i++)); do
 done
 rm -f "$file"
 echo "${said:-no server of $file runs}"
-if [ -z "${KEEP_DB:-}" ] && [ -x venv/bin/python ]; then venv/bin/python embedded.py stop; fi
+if [ -z "${KEEP_DB:-}" ] && [ -x venv/bin/python ]; then venv/bin/python -P engine/embedded.py stop; fi

@@ -25,7 +25,7 @@ import pytest
 import requests
 from FlaskTester import ft_authenticator, ft_client  # noqa: F401
 
-import embedded
+from engine import embedded
 
 HERE = Path(__file__).parent.parent
 QUERIES = re.findall(r"^-- name: (\w+)\(([^)]*)\)", (HERE / "queries.sql").read_text(), re.MULTILINE)  # and their parameters
