@@ -63,7 +63,7 @@ def _server(dbname: str) -> Iterator[None]:
         yield
         return
     local = HERE / ".local"
-    env = os.environ | {"HOST": host, "PORT": str(port), "APP_DB": dbname, "KEEP_DB": "1"}
+    env = os.environ | {"HOST": host.replace("localhost", "127.0.0.1"), "PORT": str(port), "APP_DB": dbname, "KEEP_DB": "1"}
     env |= {"APP_PID": str(local / "pytest.pid"), "APP_LOG": str(local / "test.log")}
     local.mkdir(exist_ok=True)
     try:
@@ -84,9 +84,8 @@ def _is_on_our_database(run: Callable[..., list[Any]]) -> bool:
     mark = random.randrange(10**6, 2**31)
     try:
         run("INSERT INTO Schema_Version(version, name, checksum) VALUES (%s, 'mark of the tests', '')", mark)
-        found = requests.get(f"{URL}/version", timeout=30)
-        return found.ok and found.json().get("schema") == mark
-    except (requests.RequestException, ValueError) as error:
+        return bool(requests.get(f"{URL}/version", timeout=30).json()["schema"] == mark)
+    except (requests.RequestException, LookupError, TypeError) as error:
         pytest.exit(f"{URL}/version does not tell its schema: {error}", 3)
     finally:
         run("DELETE FROM Schema_Version WHERE name = 'mark of the tests'")
