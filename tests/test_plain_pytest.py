@@ -22,7 +22,7 @@ class Elsewhere(BaseHTTPRequestHandler):
     asked: ClassVar[list[str]] = []
     answer: ClassVar[bytes] = b""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self.asked.append(self.requestline)
         self.send_response(200)
         self.send_header("Content-Length", str(len(self.answer)))
