@@ -95,11 +95,11 @@ psql: venv/.run ## open the database
 	@exec $(WITH_DB) psql
 
 .PHONY: doctor
-doctor: venv/.run ## tell whether the configuration is safe to deploy
+doctor: venv/.run ## say what was looked at in the configuration, and what would stop a deployment with it
 	@$(WITH_DB) $(FLASK) doctor
 
 .PHONY: admin
-admin: venv/.run ## make an administrator, LOGIN=...; the password comes from a prompt or standard input
+admin: venv/.run ## make an administrator, LOGIN=...; the password is asked for twice, or read from the standard input
 	@$(WITH_DB) $(FLASK) admin $(LOGIN)
 
 .PHONY: audit.verify
