@@ -7,6 +7,23 @@ set -euo pipefail
 cd -P "$(dirname "$0")"
 export APP_CONFIG=${APP_CONFIG:-$PWD/app.conf} APP_PID=${APP_PID:-app.pid}
 [[ $APP_PID == /* ]] || APP_PID=$PWD/$APP_PID
+if [ "${1:-}" = keep ]; then  # run the server; once it was ready (USR1), run it again when it ends otherwise than asked to
+  shift
+  pause=1 ready=0
+  trap 'ready=1' USR1
+  while :; do
+    "$@" &
+    pid=$! began=$SECONDS
+    echo "$pid" >"$APP_PID"
+    while rc=0; wait "$pid" || rc=$?; kill -0 "$pid" 2>/dev/null; do :; done  # the signal ends a wait
+    ((rc && ready)) || exit "$rc"
+    ((SECONDS - began < 60)) || pause=1
+    echo "the server ended with status $rc, again in $pause s" >&2
+    sleep "$pause"
+    for left in $(./stop.sh ours); do [ "$left" = $$ ] || kill -KILL "$left" || true; done  # workers without their main process
+    pause=$((pause < 32 ? 2 * pause : 60))
+  done
+fi
 log=${APP_LOG:-app.log}
 exec 9>>"$log"
 ! command -v flock >/dev/null || flock 9  # of two starters, one waits here (not on macOS)
@@ -40,16 +57,19 @@ if ((i == 20)); then
   exit 1
 fi
 before=$(wc -c <"$log")
+# each connection is a descriptor; the system's default for them is low, what a process may ask for is not
+ulimit -Sn "$(ulimit -Hn)" 2>/dev/null || true
+files=$(ulimit -Sn)
+[[ $files != unlimited && $files -lt 16384 ]] || files=16384
 set -m  # its own process group: Ctrl-C on what runs start.sh is not for the server
-nohup venv/bin/python -P engine/embedded.py exec ${APP_DB:+-d "$APP_DB"} "$PWD/venv/bin/python" -m granian "--pid-file=$APP_PID" \
+nohup ./start.sh keep venv/bin/python -P engine/embedded.py exec ${APP_DB:+-d "$APP_DB"} "$PWD/venv/bin/python" -m granian "--pid-file=$APP_PID" \
   --interface wsgi --http 1 --no-ws --host "$host" --port "$port" --workers "${WORKERS:-2}" \
-  --blocking-threads "${THREADS:-4}" --respawn-failed-workers --respawn-interval 1 --workers-kill-timeout 10 app:app \
+  --blocking-threads "${THREADS:-4}" --backpressure "$((files / 2))" --respawn-failed-workers --respawn-interval 1 --workers-kill-timeout 10 app:app \
   </dev/null >>"$log" 2>&1 9>&- &
-pid=$! SECONDS=0
+keeper=$! SECONDS=0
 refused() { tail -c "+$((before + 1))" "$log" | grep -q "^refusing to start"; }  # workers that do are started again, in vain
-echo "$pid" >"$APP_PID"
 until curl -qsf --noproxy '*' -m 2 -o /dev/null "$url/ready"; do
-  if ! kill -0 "$pid" 2>/dev/null || ((SECONDS >= 30)) || refused; then
+  if ! kill -0 "$keeper" 2>/dev/null || ((SECONDS >= 30)) || refused; then
     echo "not ready, see $log:" >&2
     tail -n 20 "$log" >&2
     KEEP_DB=1 ./stop.sh >/dev/null
@@ -57,4 +77,5 @@ until curl -qsf --noproxy '*' -m 2 -o /dev/null "$url/ready"; do
   fi
   sleep 0.1
 done
-echo "ready: $url, process $pid"
+kill -USR1 "$keeper"
+echo "ready: $url, process $(<"$APP_PID")"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Stop the server of this clone and APP_PID, nobody else's, then the embedded database unless KEEP_DB is set.
-# With the argument "pid", only print its process id, or fail if it does not run.
+# With the argument "pid", only print its process id, or fail if it does not run; with "ours" those of all its processes.
 set -euo pipefail
 cd -P "$(dirname "$0")"
 file=${APP_PID:-app.pid}
@@ -16,6 +16,9 @@ ours() {
 main() { ours | grep -xF "$(cat "$file" 2>/dev/null)"; }
 if [ "${1:-}" = pid ]; then
   main
+  exit
+elif [ "${1:-}" = ours ]; then
+  ours
   exit
 fi
 if pid=$(main); then

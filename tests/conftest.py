@@ -38,6 +38,7 @@ MOUNT = urlsplit(URL).path if EXTERNAL else ""  # where a web server has put the
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "internal: looks into the process, hence not run against a server")
+    config.addinivalue_line("markers", "external: needs the connections of a server, hence not run in-process")
 
 
 def pytest_sessionstart() -> None:
@@ -50,8 +51,8 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if EXTERNAL:
-        items[:] = [item for item in items if not item.get_closest_marker("internal")]
+    other = "internal" if EXTERNAL else "external"
+    items[:] = [item for item in items if not item.get_closest_marker(other)]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,6 +80,34 @@ def test_a_server_that_runs_elsewhere_is_named_and_started_again_where_it_was(ca
     assert again.stdout.startswith(f"ready: http://127.0.0.1:{port}, process "), again.stderr
     moved = call("./start.sh", "again", HOST="::1", PORT=str(port + 1))
     assert moved.stdout.startswith(f"ready: http://[::1]:{port + 1}, process "), moved.stderr
+    assert not listens(port)
+
+
+def test_a_server_whose_worker_dies_again_and_again_is_kept_until_it_is_stopped(call: Any, port: int, tmp_path: Path) -> None:
+    call("./start.sh")
+    main = call("./stop.sh", "pid").stdout.strip()
+
+    def worker(known: str = "") -> str:
+        for _ in range(100):
+            found = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+            if found and found[-1] != known:
+                return found[-1]
+            time.sleep(0.1)
+        raise AssertionError("no worker")
+
+    first = worker()
+    os.kill(int(first), signal.SIGKILL)
+    os.kill(int(worker(first)), signal.SIGKILL)  # which Granian takes for a crash loop, and ends
+    for _ in range(200):
+        if (again := call("./stop.sh", "pid").stdout.strip()) not in ("", main) and listens(port):
+            break
+        time.sleep(0.1)
+    assert again not in ("", main)
+    assert "the server ended with status 1, again in 1 s" in (tmp_path / "app.log").read_text()
+    assert call("./start.sh").stdout.startswith("already running")
+    call("./stop.sh")
+    assert call("./stop.sh", "ours").stdout == ""
+    time.sleep(1.5)
     assert not listens(port)
 
 

@@ -19,7 +19,7 @@ import flask
 import FlaskSimpleAuth as fsa  # noqa: N813
 from flask.json.provider import JSONProvider
 from FlaskSimpleAuth import request
-from werkzeug.exceptions import BadRequest, NotAcceptable, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, LengthRequired, NotAcceptable, RequestURITooLarge, UnsupportedMediaType
 from werkzeug.http import http_date
 from werkzeug.routing import BaseConverter
 
@@ -29,6 +29,7 @@ from engine.db.session import Json
 from engine.fast import lean
 from engine.fast.lean import here
 
+MAX_TARGET = 8000  # characters of a path and its query together, as elsewhere (nginx, Apache)
 MAX_NAMES = 100  # of parameters in a request; no route has a tenth of that
 TRIES = 2, 1, 0  # how many runs are left of a request whose transaction was undone through no fault of its own
 FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
@@ -296,8 +297,13 @@ def check() -> flask.Response | None:
     """Before anything else: may this request be understood, and its answer?"""
     asked = here().request
     environ, names = asked.environ, []
-    if missing := environ.get("stuff.body"):  # see bodies.py
-        return errors.answer(None, missing)
+    if refused := environ.get("engine.refused"):  # see bodies.py
+        return errors.answer(*refused)
+    host = environ.get("HTTP_HOST")
+    if (not host or "," in host) and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":  # RFC 9112 3.2; WSGI joins headers by commas
+        raise BadRequest("one Host must be named")
+    if len(environ["PATH_INFO"]) + len(environ.get("QUERY_STRING", "")) > MAX_TARGET:
+        raise RequestURITooLarge
     accept = environ.get("HTTP_ACCEPT", "*/*")
     if accept != "*/*":
         if (page := declared().get("page")) and asked.accept_mimetypes.best_match(JSON_OR_HTML) == "text/html":
@@ -317,6 +323,8 @@ def check() -> flask.Response | None:
                 raise BadRequest("the request body must be a JSON object")
             names += body
         elif asked.mimetype in FORMS:
+            if "HTTP_TRANSFER_ENCODING" in environ:  # a cut form is a form as well
+                raise LengthRequired
             if asked.mimetype != "multipart/form-data":
                 _check_utf8(asked.get_data(parse_form_data=False))
             names += [name for name, values in asked.form.lists() for _ in values]
