@@ -1,7 +1,7 @@
 """Who is calling, and may they: passwords, tokens, and the checks behind `authorize=`. Imported by app, routes and commands.
 
-One policy: nothing about a user outlives a change. Each request that brings credentials reads its user anew, one query (FRESH,
-on the writing side), and everything else is computed from that row. A token is signed for the user's epoch, which another
+One policy: nothing about a user outlives a change. Each request that brings credentials reads its user anew, by one @primary
+query, and everything else is computed from that row. A token is signed for the user's epoch, which another
 password, another role, and a log-out advance; a password that was verified is remembered with the hash that it matched.
 
 Credentials that this process has seen before are taken for good until that row comes, in the round trip of what the request
