@@ -339,7 +339,7 @@ def plain(small: Any) -> Any:
 
     @small.post("/plain", authorize="OPEN")
     def post_plain(
-        some: JsonData, items: list[int], nested: dict[str, int] | None = None, flag: bool = False, **others: Any
+        some: JsonData, items: list[int], nested: Colour | None = None, flag: bool = False, **others: Any
     ) -> dict[str, int]:
         """Write."""
         return {"sum": sum(items)}
@@ -371,6 +371,7 @@ def test_any_type_that_flasksimpleauth_takes_is_described(plain: Any) -> None:
     assert schema["properties"]["some"] == {"description": "Any JSON value"}
     assert schema["properties"]["items"] == {"type": "array", "items": {"type": "integer"}}
     assert schema["properties"]["flag"] == {"type": "boolean", "default": False}
+    assert schema["properties"]["nested"] == {"anyOf": [{"$ref": "#/components/schemas/Colour"}, {"type": "null"}]}
     file = plain["paths"]["/files"]["post"]["requestBody"]["content"]
     assert file == {"multipart/form-data": {"schema": {"$ref": "#/components/schemas/PostFiles"}}}
     assert plain["components"]["schemas"]["PostFiles"]["properties"]["file"] == {"type": "string", "format": "binary"}

@@ -231,6 +231,7 @@ class Contract:
         """The document as JSON, in ASCII: YAML loaders, too, read it."""
         return json.dumps(self.document).encode()
 
+    @cached_property
     def links(self) -> dict[str, str]:
         """Paths by name: the documents, and every list that is at no variable path."""
         found = [route for route in self.routes if "GET" in route.methods and not route.variables]
