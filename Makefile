@@ -14,7 +14,7 @@ export APP_LOG ?= app.log
 export APP_CONFIG ?= $(CURDIR)/app.conf
 
 URL = http://$(HOST):$(PORT)
-WITH_DB = venv/bin/python embedded.py exec
+WITH_DB = venv/bin/python -P engine/embedded.py exec
 # the lock is complete and names every version: nothing is resolved, so what is released tomorrow changes nothing
 PIP = venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 # the tests: their own configuration and database, cheap passwords, commits that do not wait for the disk
@@ -104,7 +104,7 @@ db.reset: venv/.run ## empty the database and load the demonstration data again 
 	@answer=$(CONFIRM)
 	[ "$$answer" ] || read -rp "All data of the database will be lost. Type yes to go on: " answer
 	[ "$$answer" = yes ] || { echo "nothing done"; exit 1; }
-	venv/bin/python embedded.py reset
+	venv/bin/python -P engine/embedded.py reset
 
 .PHONY: routes
 routes: venv/.run ## print the table of routes
@@ -117,17 +117,17 @@ docs: venv/.run ## write docs/api.md and docs/errors.md anew
 # the version of swagger-ui-dist
 VIEWER = 5.35.0
 .PHONY: viewer
-viewer: ## fetch the viewer of /docs, in version VIEWER, checked against docs/viewer/VERSION unless that is another one (needs npm)
+viewer: ## fetch the viewer of /docs, in version VIEWER, checked against engine/openapi/viewer/VERSION unless that is another one (needs npm)
 	@new=$$(mktemp -d)
 	trap 'rm -rf "$$new"' EXIT
 	npm pack --silent --pack-destination "$$new" swagger-ui-dist@$(VIEWER) >/dev/null
 	hash=$$(sha512sum "$$new"/*.tgz | cut -d' ' -f1)
-	if grep -q "^swagger-ui-dist $(VIEWER) " docs/viewer/VERSION; then grep -q " $$hash$$" docs/viewer/VERSION; fi
+	if grep -q "^swagger-ui-dist $(VIEWER) " engine/openapi/viewer/VERSION; then grep -q " $$hash$$" engine/openapi/viewer/VERSION; fi
 	tar -xzf "$$new"/*.tgz -C "$$new"
 	cd "$$new/package"
-	cp swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt swagger-ui.css LICENSE NOTICE "$$OLDPWD/docs/viewer/"
-	cp favicon-32x32.png "$$OLDPWD/docs/viewer/favicon.png"
-	echo "swagger-ui-dist $(VIEWER) sha512 $$hash" >"$$OLDPWD/docs/viewer/VERSION"
+	cp swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt swagger-ui.css LICENSE NOTICE "$$OLDPWD/engine/openapi/viewer/"
+	cp favicon-32x32.png "$$OLDPWD/engine/openapi/viewer/favicon.png"
+	echo "swagger-ui-dist $(VIEWER) sha512 $$hash" >"$$OLDPWD/engine/openapi/viewer/VERSION"
 
 ##
 ## deployment: ENV names a file of deploy/environments, see docs/deploy.md
@@ -232,7 +232,7 @@ FUZZ = APP_CONFIG=$$PWD/tests/fuzz.conf BCRYPT_COST=4
 .PHONY: check.api
 check.api: venv/.dev ## try every operation of the OpenAPI document, with all checks of schemathesis: some 1,500 requests
 	@export $(FUZZ)
-	venv/bin/python embedded.py reset -d stuff_test >/dev/null
+	venv/bin/python -P engine/embedded.py reset -d stuff_test >/dev/null
 	$(serve)
 	(cd tests/fuzz; PYTHONPATH=. ../../venv/bin/schemathesis run http://$$HOST:$$PORT/openapi.json --auth calvin:hobbes \
 	  --checks all --max-examples 10 --warnings off --no-color $(SCHEMATHESIS))
@@ -240,13 +240,13 @@ check.api: venv/.dev ## try every operation of the OpenAPI document, with all ch
 .PHONY: fuzz
 fuzz: venv/.dev ## send 100,000 malformed requests over raw sockets (FUZZING="--number 1000 --seed 7": others)
 	@export $(FUZZ)
-	venv/bin/python embedded.py reset -d stuff_test >/dev/null
+	venv/bin/python -P engine/embedded.py reset -d stuff_test >/dev/null
 	$(serve)
 	$(WITH_DB) -d stuff_test venv/bin/python tests/fuzz/raw.py $$PORT $$APP_LOG $$APP_PID $(FUZZING)
 
 .PHONY: check
 check: venv/.dev ## all that must pass, as continuous integration runs it
-	@venv/bin/python embedded.py status || trap 'venv/bin/python embedded.py stop' EXIT
+	@venv/bin/python -P engine/embedded.py status || trap 'venv/bin/python -P engine/embedded.py stop' EXIT
 	$(MAKE) --no-print-directory lint types coverage test.external check.api
 
 .PHONY: check.failover
@@ -303,7 +303,7 @@ soak: venv/.run ## MINUTES (60) of low load in which workers, connections and th
 
 .PHONY: bench
 bench: venv/.run ## measure throughput and growth, draw docs/performance-*.svg (some 10 minutes, SECONDS=2 each, MOST=1000000 rows)
-	@venv/bin/python embedded.py status || trap 'venv/bin/python embedded.py stop' EXIT
+	@venv/bin/python -P engine/embedded.py status || trap 'venv/bin/python -P engine/embedded.py stop' EXIT
 	export APP_CONFIG=app.conf
 	$(WITH_DB) -d stuff_load venv/bin/python bench/serve.py --seconds $(or $(SECONDS),2)
 	$(WITH_DB) -d stuff_growth venv/bin/python bench/growth.py --most $(or $(MOST),1000000)

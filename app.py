@@ -7,24 +7,19 @@ from pathlib import Path
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-import audit
-import auth
-import bodies
-import commands
-import cors
-import database
-import errors
-import idempotency
-import observe
-import openapi
-import wire
+from engine import commands, errors
+from engine.auth import audit, auth
+from engine.db import database
+from engine.http import bodies, cors, idempotency, wire
+from engine.observe import observe
+from engine.openapi import openapi
+from engine.routes.audit import trail
+from engine.routes.documents import documents
+from engine.routes.system import system
 from routes.account import account
-from routes.audit import trail
 from routes.compute import compute
-from routes.documents import documents
 from routes.owned import owned
 from routes.stuff import stuff
-from routes.system import system
 from routes.users import users
 
 app = wire.Flask("stuff", root_path=str(Path(__file__).parent), static_folder=None)
@@ -40,7 +35,7 @@ app.config.update(
     LOCAL=False,  # an instance is a deployed one unless its configuration says otherwise
     PASSWORD_COST=12,
     PASSWORD_LENGTH=8,
-    PASSWORD_COMMON=str(Path(app.root_path, "common-passwords.txt")),
+    PASSWORD_COMMON=str(Path(app.root_path, "engine", "auth", "common-passwords.txt")),
     PASSWORD_MEMORY=300.0,
     LOGIN_PERIOD=60,
     LOGIN_LIMITS={"pair": 5, "address": 50, "login": 100},

@@ -1,152 +1,13 @@
-"""Input types that validate by themselves, and the pydantic models. They refuse in their own words and never echo a value."""
+"""Types of this application's parameters and answers; parameter types validate by themselves, as those of engine.types do."""
 
-import base64
-import inspect
 import json
-import re
-from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import partial
-from typing import Annotated, Any, ClassVar, NoReturn, Self
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Self
 
 from FlaskSimpleAuth import ErrorResponse
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
-from typing_extensions import NotRequired, TypedDict  # noqa: UP035 pydantic reads none of typing before 3.12
+from typing_extensions import TypedDict
 
-MAX_INT = 2**31 - 1  # PostgreSQL's INT
-# NOTE a lone surrogate is a str that UTF-8 cannot say, NUL a character that PostgreSQL cannot hold,
-# U+10FFFF, no character either, is the upper end of the lists that are sorted by a text
-_UNFIT = re.compile("[\0\ud800-\udfff\U0010ffff]")
-_KEY = re.compile("[1-9][0-9]{0,9}")
-_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
-
-
-def refuse(message: str, status: int = 400) -> NoReturn:
-    """Refuse the value at hand; for a parameter the message follows its name."""
-    raise ErrorResponse(message, status)
-
-
-def integer(value: Any, low: int, high: int) -> int:
-    """A decimal integer of JSON or text, within bounds; no 0x10, no 1_000, no true, no 1.0."""
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
-        value = int(value)
-    if type(value) is not int:
-        refuse("must be an integer")
-    if not low <= value <= high:
-        refuse(f"must be between {low} and {high}")
-    return value
-
-
-def text(value: Any, low: int, high: int) -> str:
-    """A text with a length within bounds (in characters) that both UTF-8 and PostgreSQL can hold."""
-    if not isinstance(value, str):
-        refuse("must be a text")
-    if not low <= len(value) <= high:
-        refuse(f"must have {low} to {high} characters" if value else "must not be empty")
-    if _UNFIT.search(value):
-        refuse("contains a character that is not allowed (NUL, a lone surrogate or U+10FFFF)")
-    return value
-
-
-def schema(kind: Any) -> dict[str, Any]:
-    """A parameter type as a JSON schema: what it states of itself."""
-    if hasattr(kind, "openapi"):
-        return dict(kind.openapi)
-    base = "integer" if issubclass(kind, int) else "string"
-    low, high = ("minimum", "maximum") if base == "integer" else ("minLength", "maxLength")
-    facets = {low: "low", high: "high", "enum": "choices", "pattern": "pattern"}
-    known = {facet: getattr(kind, name) for facet, name in facets.items() if name in dir(kind) and kind is not str}
-    return {"type": base, "description": inspect.getdoc(kind)} | known
-
-
-class Key(int):
-    """A row's key in a path: what is no key of any row is not found."""
-
-    low, high = 1, MAX_INT
-
-    def __new__(cls, value: Any) -> Self:
-        if not (isinstance(value, str) and _KEY.fullmatch(value) and int(value) <= cls.high):
-            refuse("object not found", 404)
-        return super().__new__(cls, value)
-
-
-class Integer(int):
-    """A parameter that PostgreSQL's INT can hold."""
-
-    low, high = -MAX_INT - 1, MAX_INT
-
-    def __new__(cls, value: Any) -> Self:
-        return super().__new__(cls, integer(value, cls.low, cls.high))
-
-
-class Limit(Integer):
-    """How many rows a page may have."""
-
-    low, high = 1, 1000
-
-
-class Text(str):
-    """A text parameter; subclasses state their length, in characters."""
-
-    low, high = 1, 512  # 512 characters of UTF-8 fit in an index entry (2,704 bytes)
-    pattern = "^[^\0\U0010ffff]*$"
-
-    def __new__(cls, value: Any) -> Self:
-        return super().__new__(cls, text(value, cls.low, cls.high))
-
-
-class Boolean:
-    """A boolean of JSON, or the text true or false."""
-
-    openapi: ClassVar[dict[str, Any]] = {"type": "boolean"}
-
-    def __new__(cls, value: Any) -> bool:  # type: ignore[misc]
-        if isinstance(value, str) and value.lower() in ("true", "false"):
-            return value.lower() == "true"
-        return value if isinstance(value, bool) else refuse("must be true or false")
-
-
-class Time(str):
-    """A point in time, RFC 3339 with an offset."""
-
-    openapi: ClassVar[dict[str, Any]] = {"type": "string", "format": "date-time", "description": __doc__}
-
-    def __new__(cls, value: Any) -> Self:
-        try:
-            time = datetime.fromisoformat(value)
-            if time.tzinfo is None:
-                refuse("must have an offset from UTC")
-            return super().__new__(cls, time.astimezone(UTC).isoformat())  # PostgreSQL takes no offset above 15:59:59
-        except (TypeError, ValueError, OverflowError):
-            refuse("must be a time such as 2026-01-31T12:00:00Z")
-
-
-class Login(Text):
-    """A login; a colon would part it in two in Basic authentication and in tokens."""
-
-    high = 64
-    pattern = "^[^:\\s\0-\x1f\x7f-\x9f\U0010ffff]+$"
-
-    def __new__(cls, value: Any) -> Self:
-        self = super().__new__(cls, value)
-        if re.search(r"[:\s\x00-\x1f\x7f-\x9f]", self):
-            refuse("must not contain blanks, colons or control characters")
-        return self
-
-
-class Password(Text):
-    """A password, in clear; whether it is fit is for auth to say."""
-
-    openapi: ClassVar[dict[str, Any]] = {"type": "string", "format": "password", "description": __doc__}
-
-
-class Name(Text):
-    """A name of the schema: PostgreSQL keeps 63 bytes of one."""
-
-    high = 63
-
-    def __new__(cls, value: Any) -> Self:
-        return super().__new__(cls, text(value, cls.low, cls.high).lower())
+from engine.types import Boolean, Login, Model, Password, Text, of, refuse, text
 
 
 class ObjectText(Text):
@@ -196,19 +57,6 @@ class StuffItems(str):
         return super().__new__(cls, json.dumps(texts))
 
 
-class Pattern(Text):
-    """A SQL LIKE pattern: % any text, _ any character, \\ takes the next one as it is."""
-
-    low = 0
-    pattern = "^([^\\\\\0\U0010ffff]|\\\\[^\0\U0010ffff])*$"
-
-    def __new__(cls, value: Any) -> Self:
-        self = super().__new__(cls, value)
-        if (len(self) - len(self.rstrip("\\"))) % 2:
-            refuse("must not end with the escape character \\")
-        return self
-
-
 class StuffSort(str):
     """The orders in which stuff may be listed."""
 
@@ -218,82 +66,6 @@ class StuffSort(str):
         if value not in cls.choices:
             refuse("must be one of " + " ".join(cls.choices))
         return super().__new__(cls, value)
-
-
-class Cursor(str):
-    """Where a page begins: what a Link gave."""
-
-    # once read, the last key of the page before, and the order it belongs to; all None for the first page
-    openapi: ClassVar[dict[str, Any]] = {"type": "string", "format": "cursor", "description": __doc__}
-    sort: str | None = None
-    number: int | None = None
-    text: str | None = None
-
-    def __new__(cls, value: Any = "") -> Self:
-        self = super().__new__(cls, value if isinstance(value, str) else refuse("must be a cursor"))
-        if value:
-            try:
-                raw = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
-                self.sort, key = json.loads(raw)
-            except (ValueError, TypeError, RecursionError):
-                refuse("is not a cursor of this list")
-            if type(key) is int and 0 <= key < 2**63:  # PostgreSQL's BIGINT, which the audit trail has
-                self.number = key
-            elif isinstance(key, str) and len(key) <= Text.high and not _UNFIT.search(key):
-                self.text = key
-            else:
-                refuse("is not a cursor of this list")
-        return self
-
-    @property
-    def key(self) -> int | str | None:
-        return self.number if self.text is None else self.text
-
-    def of(self, sort: str) -> Self:
-        """Check that this cursor belongs to a list in that order."""
-        if self and (self.sort != sort or (self.text if sort.lstrip("-") in ("stuff",) else self.number) is None):
-            refuse('error on parameter "after": is not a cursor of this list')
-        return self
-
-
-class Model(BaseModel):
-    """A structure of typed members; whatever is wrong with it is refused at once, member by member."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    def __init__(self, **members: Any) -> None:
-        try:
-            super().__init__(**members)
-        except ValidationError as error:
-            words = {"missing": "is missing", "extra_forbidden": "is unexpected"}
-            faults = error.errors(include_url=False, include_input=False)
-            lines = [
-                "."
-                + ".".join(str(part) for part in fault["loc"])
-                + " "
-                + (words.get(fault["type"]) or str(fault.get("ctx", {}).get("error", "is ill-typed")))
-                for fault in faults
-            ]
-            refuse("\n".join(lines))
-
-
-class Member(BeforeValidator):
-    """A parameter type as the validator, and the schema, of a member."""
-
-    def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
-        return schema(self.func.args[0])  # type: ignore[union-attr]
-
-
-def of(kind: Callable[[Any], Any]) -> Member:
-    """A member of that type."""
-    return Member(partial(_made, kind))
-
-
-def _made(kind: Callable[[Any], Any], value: Any) -> Any:
-    try:
-        return kind(value)
-    except ErrorResponse as error:
-        raise ValueError(error.message) from error
 
 
 class UserIn(Model):
@@ -335,57 +107,3 @@ class Owned(TypedDict):
 
 class OwnedKey(TypedDict):
     oid: int
-
-
-class Change(TypedDict):
-    """A line of the trail: who did what to which row, when, from where, before and after."""
-
-    aid: int
-    at: datetime
-    login: str | None
-    role: str
-    request: str | None
-    address: str | None
-    event: str
-    table: str | None
-    key: str | None
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
-
-
-class Version(TypedDict):
-    app: str
-    version: str
-    schema: int
-    now: datetime
-    user: str | None
-
-
-class Live(TypedDict):
-    live: bool
-
-
-class Ready(TypedDict):
-    ready: bool
-    schema: int
-
-
-class Fault(TypedDict):
-    """What is wrong with one parameter, or one place of it."""
-
-    field: str
-    message: str
-
-
-class Error(TypedDict):
-    """Every error; the last four come with problem details (RFC 9457), on request."""
-
-    error: str
-    status: int
-    code: str
-    request_id: str | None
-    errors: NotRequired[list[Fault]]
-    type: NotRequired[str]
-    title: NotRequired[str]
-    detail: NotRequired[str]
-    instance: NotRequired[str]

@@ -23,7 +23,7 @@ if ((i == 20)); then
 fi
 before=$(wc -c <"$log")
 set -m  # its own process group: Ctrl-C on what runs start.sh is not for the server
-nohup venv/bin/python embedded.py exec ${APP_DB:+-d "$APP_DB"} "$PWD/venv/bin/granian" "--pid-file=$APP_PID" \
+nohup venv/bin/python -P engine/embedded.py exec ${APP_DB:+-d "$APP_DB"} "$PWD/venv/bin/granian" "--pid-file=$APP_PID" \
   --interface wsgi --http 1 --no-ws --host "$host" --port "$port" --workers "${WORKERS:-2}" \
   --blocking-threads "${THREADS:-4}" --respawn-failed-workers --respawn-interval 1 --workers-kill-timeout 10 app:app \
   </dev/null >>"$log" 2>&1 9>&- &

@@ -29,4 +29,4 @@ for ((i = 0; i < 50; i++)); do
   kill -KILL $left 2>/dev/null || sleep 0.1
 done
 rm -f "$file"
-if [ -z "${KEEP_DB:-}" ] && [ -x venv/bin/python ]; then venv/bin/python embedded.py stop; fi
+if [ -z "${KEEP_DB:-}" ] && [ -x venv/bin/python ]; then venv/bin/python -P engine/embedded.py stop; fi

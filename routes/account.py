@@ -2,10 +2,10 @@
 
 from FlaskSimpleAuth import Blueprint, CurrentUser
 
-import auth
 from database import db
-from model import Login, Password
-from wire import Created, created, declare
+from engine.auth import auth
+from engine.http.wire import Created, created, declare
+from engine.types import Login, Password
 
 account = Blueprint("account", __name__)
 

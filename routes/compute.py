@@ -2,8 +2,8 @@
 
 from FlaskSimpleAuth import Blueprint
 
-import auth
-from model import Integer, Password
+from engine.auth import auth
+from engine.types import Integer, Password
 
 compute = Blueprint("compute", __name__)
 

@@ -3,8 +3,9 @@
 from FlaskSimpleAuth import Blueprint, err
 
 from database import db
-from model import Cursor, Key, Limit, ObjectText, Owned, OwnedKey
-from wire import Count, Created, IfMatch, changed, created, page
+from engine.http.wire import Count, Created, IfMatch, changed, created, page
+from engine.types import Cursor, Key, Limit
+from model import ObjectText, Owned, OwnedKey
 
 owned = Blueprint("owned", __name__)
 

@@ -6,8 +6,9 @@ from typing import Any
 from FlaskSimpleAuth import Blueprint, err
 
 from database import db
-from model import Cursor, Key, Limit, Pattern, Stuff, StuffItems, StuffKey, StuffKeys, StuffSort, StuffText
-from wire import Count, Created, IfMatch, changed, created, created_all, page
+from engine.http.wire import Count, Created, IfMatch, changed, created, created_all, page
+from engine.types import Cursor, Key, Limit, Pattern
+from model import Stuff, StuffItems, StuffKey, StuffKeys, StuffSort, StuffText
 
 stuff = Blueprint("stuff", __name__)
 # a query for each order: one with a branch for each would be planned anew each time

@@ -2,10 +2,11 @@
 
 from FlaskSimpleAuth import Blueprint, err
 
-import auth
 from database import db
-from model import Boolean, Cursor, Key, Limit, Login, Password, Pattern, User, UserIn
-from wire import Count, Created, IfMatch, changed, created, page
+from engine.auth import auth
+from engine.http.wire import Count, Created, IfMatch, changed, created, page
+from engine.types import Boolean, Cursor, Key, Limit, Login, Password, Pattern
+from model import User, UserIn
 
 users = Blueprint("users", __name__)
 

@@ -29,7 +29,7 @@ def series(text: str) -> dict[str, float]:
 
 def counted(name: str) -> dict[str, float]:
     """What this process has counted under a name, by its one label."""
-    from metrics import counters
+    from engine.metrics import counters
 
     return {key.split('"')[1]: value for key, value in series(counters.text()).items() if key.startswith(name + "{")}
 

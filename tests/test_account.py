@@ -153,8 +153,8 @@ def test_a_token_that_was_just_killed_writes_nothing(client: Any, sql: Any) -> N
 
 @pytest.mark.internal
 def test_only_so_many_tokens_are_remembered(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import auth
     from app import app
+    from engine.auth import auth
 
     monkeypatch.setattr(auth, "TOKENS", 2)
     tokens = [login(client, "hobbes", "susie"), login(client, "susie", "derkins"), login(client, "calvin", "hobbes")]
@@ -298,8 +298,8 @@ def test_right_passwords_are_not_counted(client: Any, sql: Any) -> None:
 @pytest.fixture
 def configured(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Another configuration for the time of a test."""
-    import auth
     from app import app
+    from engine.auth import auth
 
     def configure(**settings: Any) -> None:
         again = auth.Auth({**app.config, **settings})
@@ -352,7 +352,7 @@ def test_json_web_tokens_work_the_same(client: Any, configured: Any) -> None:
 
 @pytest.mark.internal
 def test_the_secret_of_a_local_instance_is_made_once_and_private(tmp_path: Any) -> None:
-    import auth
+    from engine.auth import auth
 
     path = tmp_path / "deep" / "token.secret"
     secret = auth.local_secret(path)
@@ -364,8 +364,8 @@ def test_the_secret_of_a_local_instance_is_made_once_and_private(tmp_path: Any) 
 
 @pytest.mark.internal
 def test_addresses_are_told_apart_by_what_their_holder_cannot_change() -> None:
-    import auth
     from app import app
+    from engine.auth import auth
 
     for given, counted in (("192.0.2.7", "192.0.2.7"), ("2001:db8::1", "2001:db8::/64"), ("2001:db8::ffff", "2001:db8::/64")):
         with app.test_request_context(environ_base={"REMOTE_ADDR": given}):

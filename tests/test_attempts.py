@@ -29,7 +29,7 @@ class Fake:
     def register_script(self, text: str) -> Callable[[list[str], Any], Any]:
         import redis
 
-        import attempts
+        from engine.auth import attempts
 
         assert text in (attempts.COUNT, attempts.FORGET)
 
@@ -47,8 +47,8 @@ class Fake:
 @pytest.fixture
 def away(monkeypatch: pytest.MonkeyPatch) -> Fake:
     """The application, with a Redis."""
-    import attempts
     from app import app
+    from engine.auth import attempts
 
     fake = Fake()
     monkeypatch.setattr("redis.Redis.from_url", lambda *_, **__: fake)
@@ -79,7 +79,7 @@ def test_right_passwords_are_taken_back_where_they_were_counted(client: Any, sql
 def test_while_redis_is_away_postgresql_counts(
     client: Any, sql: Any, away: Fake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import attempts
+    from engine.auth import attempts
 
     caplog.set_level(logging.INFO, "stuff.attempts")
     away.away, before = True, counted("stuff_attempts_total").get("postgresql", 0)
@@ -136,8 +136,8 @@ def test_without_a_url_redis_is_not_even_imported() -> None:
 
 
 def test_where_the_package_is_missing_it_says_so_and_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    import attempts
     from app import app
+    from engine.auth import attempts
 
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(SystemExit, match="not installed"):
@@ -175,7 +175,7 @@ def test_what_cannot_be_read_stops_any_instance_and_is_not_repeated(tmp_path: Pa
     ],
 )
 def test_an_unsafe_way_to_redis_is_named(url: str | None, sentinels: list[str], words: list[str]) -> None:
-    import attempts
+    from engine.auth import attempts
 
     found = attempts.faults({"REDIS_URL": url, "REDIS_SENTINELS": sentinels})
     assert len(found) == len(words)
@@ -194,8 +194,8 @@ def test_a_deployed_instance_refuses_an_unsafe_way_to_redis(tmp_path: Path) -> N
 def test_every_wait_for_redis_and_its_sentinels_is_short() -> None:
     from redis.connection import SSLConnection
 
-    import attempts
     from app import app
+    from engine.auth import attempts
 
     conf = {**app.config, "REDIS_URL": "rediss://:sesame@main/3?ssl_ca_certs=/ca.pem", "REDIS_SENTINEL_PASSWORD": "open"}
     clients = [attempts._client(conf)]

@@ -162,7 +162,7 @@ def test_a_trail_that_was_restored_elsewhere_goes_on(sql: Any) -> None:
 def test_the_sealer_seals_from_time_to_time(sql: Any, client: Any) -> None:
     import time
 
-    import audit
+    from engine.auth import audit
 
     sealer = audit.Sealer(0.05)
     sealer.batch = 1
@@ -183,9 +183,9 @@ def test_the_sealer_seals_from_time_to_time(sql: Any, client: Any) -> None:
 
 @pytest.mark.internal
 def test_a_sealer_without_a_database_tries_again_later(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    import audit
-    import errors
-    from database import DB
+    from engine import errors
+    from engine.auth import audit
+    from engine.db.database import DB
 
     def away(*_: Any) -> None:
         raise errors.Problem(503)
@@ -197,8 +197,8 @@ def test_a_sealer_without_a_database_tries_again_later(monkeypatch: pytest.Monke
 
 @pytest.mark.internal
 def test_a_refusal_that_cannot_be_told_is_503(client: Any, hobbes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import audit
-    import errors
+    from engine import errors
+    from engine.auth import audit
 
     def away(*_: Any) -> None:
         raise errors.Problem(503)

@@ -30,13 +30,13 @@ def there() -> dict[str, str]:
 
 def make(conn: str, **settings: Any) -> Any:
     from app import app
-    from database import DB
+    from engine.db.database import DB
 
     return DB(**app.config["ANODB"] | {"queries": "queries.sql", "conn": conn} | settings)
 
 
 def test_a_frozen_server_delays_a_connection_by_its_head_start(frozen: socket.socket) -> None:
-    from connect import connect
+    from engine.db.connect import connect
 
     fit = there()
     hosts = {"host": f"127.0.0.1,127.0.0.1,{fit['host']}", "port": f"{frozen.getsockname()[1]},1,{fit['port']}"}
@@ -45,14 +45,14 @@ def test_a_frozen_server_delays_a_connection_by_its_head_start(frozen: socket.so
 
 
 def test_where_none_answers_the_deadline_holds(frozen: socket.socket) -> None:
-    from connect import connect
+    from engine.db.connect import connect
 
     with pytest.raises(psycopg.OperationalError, match="no server answers"):
         connect(time.monotonic() + 0.2, **there() | {"host": "127.0.0.1", "port": str(frozen.getsockname()[1])})
 
 
 def test_where_all_refuse_the_last_one_is_quoted() -> None:
-    from connect import connect
+    from engine.db.connect import connect
 
     with pytest.raises(psycopg.OperationalError, match="refused"):
         connect(time.monotonic() + 60, **there() | {"host": "127.0.0.1,127.0.0.1", "port": "1,2"})
@@ -60,7 +60,7 @@ def test_where_all_refuse_the_last_one_is_quoted() -> None:
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
 def test_a_silent_server_is_asked_whether_it_is_there(family: int, address: str) -> None:
-    from connect import answers
+    from engine.db.connect import answers
 
     with socket.create_server((address, 0), family=family) as server:
         link: Any = SimpleNamespace(hostaddr=address.encode(), host=b"", port=str(server.getsockname()[1]).encode())
@@ -71,7 +71,7 @@ def test_a_silent_server_is_asked_whether_it_is_there(family: int, address: str)
 
 
 def test_while_the_database_is_away_one_request_at_a_time_asks_for_it() -> None:
-    from errors import Problem
+    from engine.errors import Problem
 
     db = make("", patience=0.2)
     db.fresh.doubt()
@@ -101,8 +101,8 @@ def test_who_waits_for_one_that_asks_hears_that_the_database_is_back() -> None:
 
 @pytest.mark.parametrize("writes", [True, False])
 def test_a_server_that_falls_silent_is_left_at_once(monkeypatch: pytest.MonkeyPatch, sql: Any, writes: bool) -> None:
-    import session
-    from errors import Problem
+    from engine.db import session
+    from engine.errors import Problem
 
     db = make("", patience=0.2)
     db.open(writes)
@@ -129,7 +129,7 @@ def test_a_server_that_falls_silent_is_left_at_once(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_server_at_work_is_waited_for() -> None:
-    from session import Statement
+    from engine.db.session import Statement
 
     db = make("")
     session = db.fresh.take()
@@ -142,7 +142,7 @@ def test_a_server_at_work_is_waited_for() -> None:
 
 def test_a_demoted_server_is_left_at_once(client: Any) -> None:
     from database import db
-    from session import Statement
+    from engine.db.session import Statement
 
     sessions = warm(db.writer, Statement.make("_demote", "SET default_transaction_read_only = on"))
     client.post("/stuff", 201, json={"stuff": "Lamp"})
@@ -150,7 +150,7 @@ def test_a_demoted_server_is_left_at_once(client: Any) -> None:
 
 
 def test_a_commit_that_no_standby_has_is_no_success(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from session import Session
+    from engine.db.session import Session
 
     run = Session.run
 
@@ -191,7 +191,7 @@ def test_options_of_the_environment_are_kept(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_where_any_server_will_do_the_environment_does_not_choose(monkeypatch: pytest.MonkeyPatch) -> None:
-    from connect import connect
+    from engine.db.connect import connect
 
     fit = there()
     monkeypatch.setenv("PGTARGETSESSIONATTRS", "standby")  # which this one is not

@@ -25,7 +25,7 @@ class Server:
     """An application that tells what it was called with, behind a Bodies."""
 
     def __init__(self) -> None:
-        from bodies import Bodies
+        from engine.http.bodies import Bodies
 
         self.front = Bodies(lambda environ, _: [environ["wsgi.input"].read(), environ.get("stuff.body")], 10, 1)
 

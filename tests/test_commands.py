@@ -96,7 +96,7 @@ def test_the_first_administrator_is_made_by_a_command(flask: Any, client: Any) -
 
 
 def test_the_password_is_asked_for_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    import commands
+    from engine import commands
 
     class Terminal:
         def isatty(self) -> bool:
@@ -108,8 +108,8 @@ def test_the_password_is_asked_for_on_a_terminal(monkeypatch: pytest.MonkeyPatch
 
 
 def test_verifying_without_a_database_says_so(flask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import errors
-    from database import DB
+    from engine import errors
+    from engine.db.database import DB
 
     def away(*_: Any) -> None:
         raise errors.Problem(503)

@@ -54,7 +54,7 @@ def test_options_alone_is_no_preflight(client: Any) -> None:
 def test_without_configuration_there_is_none_of_it() -> None:
     from flask import Flask
 
-    import cors
+    from engine.http import cors
 
     app = Flask("alone")
     app.config["CORS_ORIGINS"] = []
@@ -71,7 +71,7 @@ def test_without_configuration_there_is_none_of_it() -> None:
     "origin", ["*", "shop.example", "https://shop.example/", "https://*.example", "HTTPS://SHOP.EXAMPLE", ""]
 )
 def test_what_is_no_origin_stops_the_start(origin: str) -> None:
-    import cors
+    from engine.http import cors
 
     assert cors.faults([SHOP, "http://[::1]:8080"]) == []
     assert len(cors.faults([SHOP, origin])) == 1

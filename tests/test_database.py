@@ -87,7 +87,7 @@ def db() -> Iterator[Any]:
 
 @pytest.mark.internal
 def test_the_server_refuses_a_write_of_a_request_that_reads(db: Any, sql: Any) -> None:
-    from errors import Problem
+    from engine.errors import Problem
 
     db.open(False)
     with pytest.raises(Problem) as refused:
@@ -130,7 +130,7 @@ def test_a_database_away_is_503_then_all_is_well_again(client: Any, monkeypatch:
 
 @pytest.mark.internal
 def test_a_server_that_accepts_and_never_answers_is_given_up(db: Any) -> None:
-    from session import Statement
+    from engine.db.session import Statement
 
     session = db.reader.take()
     session.wait = 0.2
@@ -144,7 +144,7 @@ def test_a_server_that_accepts_and_never_answers_is_given_up(db: Any) -> None:
 
 @pytest.mark.internal
 def test_a_commit_whose_answer_is_lost_says_so(client: Any, sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from session import Session
+    from engine.db.session import Session
 
     run = Session.run
 
@@ -164,7 +164,7 @@ def test_a_commit_whose_answer_is_lost_says_so(client: Any, sql: Any, monkeypatc
 def test_a_bug_is_500_and_says_nothing(
     client: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import database
+    from engine.db import database
 
     def bug(*_: Any) -> None:
         raise ZeroDivisionError("secret")
@@ -210,8 +210,8 @@ def test_a_change_of_the_schema_under_way_costs_no_request(client: Any, sql: Any
 @pytest.mark.parametrize("read", [None, "replica"])
 @pytest.mark.parametrize("pooled", [False, True])
 def test_every_kind_of_session_reads_and_writes(sql: Any, pooled: bool, read: str | None) -> None:
-    import database
     from app import app
+    from engine.db import database
 
     conninfo = psycopg.conninfo.make_conninfo(application_name="replica") if read else None
     settings = app.config["ANODB"] | {"queries": "queries.sql"}
@@ -233,8 +233,8 @@ def test_every_kind_of_session_reads_and_writes(sql: Any, pooled: bool, read: st
 
 @pytest.mark.internal
 def test_nul_never_reaches_the_server() -> None:
-    from errors import Problem
-    from session import Statement
+    from engine.db.session import Statement
+    from engine.errors import Problem
 
     with pytest.raises(Problem):
         Statement.make("one", "SELECT :text").values({"text": "a\0b"})

@@ -22,7 +22,7 @@ import psycopg
 import pytest
 from conftest import HERE
 
-import embedded
+from engine import embedded
 
 pytestmark = pytest.mark.internal  # of this clone and its process, no matter which server is tested
 
@@ -414,7 +414,10 @@ def test_a_command_finds_in_its_environment_all_that_was_said(clone: Path, monke
 def test_the_command_line_leads_to_the_database_of_the_environment(sql: Any) -> None:
     code = "import os, sys; print(os.environ['PGDATABASE']); sys.exit(7)"
     done = subprocess.run(
-        [sys.executable, "embedded.py", "exec", sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True
+        [sys.executable, "-P", "engine/embedded.py", "exec", sys.executable, "-c", code],
+        cwd=HERE,
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout.split()) == (7, [name for (name,) in sql("SELECT current_database()")])
     assert done.stderr.startswith("database: ")

@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from errors import CODES, Problem, answer, from_database, from_problem
+from engine.errors import CODES, Problem, answer, from_database, from_problem
 
 pytestmark = pytest.mark.internal
 

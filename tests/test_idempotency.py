@@ -135,8 +135,8 @@ def test_a_request_that_still_runs_is_409(client: Any, sql: Any) -> None:
 
 @pytest.mark.internal
 def test_an_answer_that_cannot_be_stored_undoes_the_write(client: Any, sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import database
-    import errors
+    from engine import errors
+    from engine.db import database
 
     def fail(**_: Any) -> None:
         raise errors.Problem(503)
@@ -148,8 +148,8 @@ def test_an_answer_that_cannot_be_stored_undoes_the_write(client: Any, sql: Any,
 
 @pytest.mark.internal
 def test_the_answer_of_a_request_that_runs_again_is_stored_once(client: Any, sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import errors
     from database import db
+    from engine import errors
 
     add, store, ran, stored = db.add_stuff, db.set_answer, [], []
 

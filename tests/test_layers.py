@@ -8,68 +8,92 @@ from typing import Any
 import pytest
 from conftest import HERE, QUERIES
 
-OURS = {path.stem for path in HERE.glob("*.py")} | {"routes"}
-ALONE = {"embedded", "pass2csv"}  # commands
+ABOVE = {path.stem for path in HERE.glob("*.py")} | {"routes"}
+ALONE = {"engine.embedded", "pass2csv"}  # commands
 # from the bottom up: a room may import the rooms before it
 ROOMS = [
-    "model",
-    "errors",
-    "lean",
-    "connect",
-    "metrics",
-    "alarms",
-    "tracing",
-    "session",
-    "position",
+    "engine.types",
+    "engine.errors",
+    "engine.fast.lean",
+    "engine.db.connect",
+    "engine.metrics",
+    "engine.observe.alarms",
+    "engine.observe.tracing",
+    "engine.db.session",
+    "engine.db.position",
+    "engine.db.database",
+    "engine.http.wire",
+    "engine.http.idempotency",
+    "engine.openapi.openapi",
+    "engine.http.cors",
+    "engine.observe.observe",
+    "engine.auth.audit",
+    "engine.auth.attempts",
+    "engine.auth.auth",
+    "engine.commands",
+    "engine.http.bodies",
+    "engine.routes",
     "database",
-    "wire",
-    "idempotency",
-    "openapi",
-    "cors",
-    "observe",
-    "audit",
-    "attempts",
-    "auth",
-    "commands",
-    "bodies",
+    "model",
     "routes",
     "app",
 ]
+LEAVES = 7  # so many of them import none
+
+
+def modules() -> dict[str, list[Path]]:
+    """Each room, and its files."""
+    rooms: dict[str, list[Path]] = {}
+    for path in [*HERE.glob("*.py"), *HERE.glob("routes/*.py"), *HERE.glob("engine/**/*.py")]:
+        name = ".".join(path.relative_to(HERE).with_suffix("").parts).removesuffix(".__init__")
+        for folder in ("routes", "engine.routes"):
+            name = folder if name.startswith(folder + ".") else name
+        rooms.setdefault(name, []).append(path)
+    return rooms
 
 
 def imports(path: Path) -> set[str]:
-    names = set()
+    """The rooms that a file imports."""
+    names, rooms = set(), modules()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.split(".")[0])
-    return names & OURS
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    found = {re.sub(r"^((?:engine\.)?routes)\..*", r"\1", name) for name in names}
+    return {name for name in found if name in rooms and any(path.stem != "__init__" for path in rooms[name])}
 
 
 def test_every_module_is_a_room_or_stands_alone() -> None:
-    assert sorted([*ROOMS, *ALONE]) == sorted(OURS)
-    for command in ALONE:
-        assert not imports(HERE / f"{command}.py"), command
+    files = modules()
+    empty = {name for name, paths in files.items() if [path.stem for path in paths] == ["__init__"]}
+    assert sorted([*ROOMS, *ALONE]) == sorted(files.keys() - empty)
+    for name in ALONE | empty:
+        assert not any(imports(path) for path in files[name]), name
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_the_rooms_below_it(room: str) -> None:
-    allowed = set(ROOMS[: ROOMS.index(room)])
-    if room in ("model", "errors", "lean", "connect", "metrics", "alarms", "tracing"):
-        allowed = set()
-    for path in (HERE / room).glob("*.py") if room == "routes" else [HERE / f"{room}.py"]:
-        assert imports(path) <= allowed, path
+    place = ROOMS.index(room)
+    for path in modules()[room]:
+        assert imports(path) <= (set(ROOMS[:place]) if place >= LEAVES else set()) | {room}, path
+
+
+def test_the_engine_imports_nothing_of_the_application() -> None:
+    for name, paths in modules().items():
+        if name.startswith("engine"):
+            for path in paths:
+                assert not {found.split(".")[0] for found in imports(path)} & ABOVE, path
 
 
 def test_a_route_holds_no_sql_no_request_and_no_commit() -> None:
-    for path in (HERE / "routes").glob("*.py"):
+    for path in [*HERE.glob("routes/*.py"), *HERE.glob("engine/routes/*.py")]:
         code = path.read_text()
         assert not re.search(r"\b(SELECT|INSERT|UPDATE|DELETE FROM)\b|\brequest\b(?! )|\.commit\(|\.rollback\(", code), path
 
 
 def test_every_query_is_called() -> None:
-    code = "".join(path.read_text() for path in [*HERE.glob("*.py"), *HERE.glob("routes/*.py")])
+    code = "".join(path.read_text() for path in [*HERE.glob("engine/**/*.py"), *HERE.glob("routes/*.py")])
     for name, _ in QUERIES:
         assert re.search(rf"\bdb\.{name}\(", code), name
 

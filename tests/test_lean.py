@@ -11,8 +11,8 @@ pytestmark = pytest.mark.internal
 @pytest.fixture
 def app() -> Any:
     """An application of our class with nothing in it."""
-    import errors
-    import lean
+    from engine import errors
+    from engine.fast import lean
 
     app = lean.Flask("lean", FSA_ALLOW_DEPRECATION=True, FSA_AUTH=["none"])
     errors.init_app(app)
@@ -114,8 +114,8 @@ def test_the_parameters_of_a_path_are_read_as_by_flask_simple_auth(app: Any) -> 
 def test_parameters_in_json_are_read_as_by_flask_simple_auth(path: str, body: Any, status: int) -> None:
     import FlaskSimpleAuth as fsa  # noqa: N813
 
-    import errors
-    import lean
+    from engine import errors
+    from engine.fast import lean
 
     class Text(str):
         pass
@@ -175,7 +175,7 @@ def test_what_is_to_be_done_after_this_request_is_done(app: Any) -> None:
 
 
 def test_hooks_that_flask_simple_auth_is_told_of_are_run() -> None:
-    import lean
+    from engine.fast import lean
 
     ran: list[str] = []
 
@@ -202,7 +202,7 @@ def test_what_is_known_of_paths_stays_small(app: Any) -> None:
 def test_an_answer_leaves_as_flask_would_send_it(status: int, method: str) -> None:
     import flask
 
-    import lean
+    from engine.fast import lean
 
     sent = []
     for kind in (flask.Response, lean.Response):
@@ -213,7 +213,7 @@ def test_an_answer_leaves_as_flask_would_send_it(status: int, method: str) -> No
 
 
 def test_what_is_to_be_done_when_an_answer_is_sent_is_done() -> None:
-    import lean
+    from engine.fast import lean
 
     closed: list[bool] = []
     response = lean.Response(b"text")
@@ -228,7 +228,7 @@ def test_a_request_reads_its_environment_as_flask_s_does() -> None:
     import flask
     from werkzeug.test import create_environ
 
-    import lean
+    from engine.fast import lean
 
     for path in ("/stuff/1?x=%C3%A9&y=1", "//a/b/", "/é/€", "/%ff"):
         environ = create_environ(path, "http://api.example:8080/mount/", method="post", headers={"X-Some": "thing"})

@@ -16,7 +16,7 @@ from inside import series
 KEY = bearer("the tests' scraper knows this key")
 COUNT = """
 import os, sys
-from metrics import Counters
+from engine.metrics import Counters
 counters = Counters()
 counters.open(sys.argv[1])
 counters.request("GET", "/stuff", 200, 0.002)
@@ -84,7 +84,7 @@ def test_what_happens_at_the_door_is_counted(client: Any, calvin: Any) -> None:
 @pytest.mark.internal
 def test_a_wait_for_a_session_is_counted(client: Any) -> None:
     from database import db
-    from session import watch
+    from engine.db.session import watch
 
     before = scrape(client)
     taken = [db.writer.take() for _ in range(db.writer.size)]
@@ -111,7 +111,7 @@ def test_promtool_finds_no_fault(client: Any) -> None:
 
 @pytest.mark.internal
 def test_a_killed_process_has_still_counted_and_its_heir_adopts_it(tmp_path: Path) -> None:
-    from metrics import Counters
+    from engine.metrics import Counters
 
     def start() -> "subprocess.Popen[str]":
         process = subprocess.Popen(
@@ -148,7 +148,7 @@ def test_a_killed_process_has_still_counted_and_its_heir_adopts_it(tmp_path: Pat
 
 @pytest.mark.internal
 def test_after_a_fork_each_process_counts_for_itself(tmp_path: Path) -> None:
-    from metrics import Counters
+    from engine.metrics import Counters
 
     mine = Counters()
     mine.count("stuff_query_errors_total", state="08")  # before it is opened: not lost to handles, but not told
@@ -163,7 +163,7 @@ def test_after_a_fork_each_process_counts_for_itself(tmp_path: Path) -> None:
 
 @pytest.mark.internal
 def test_more_series_than_there_is_room_for_share_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import metrics
+    from engine import metrics
 
     monkeypatch.setattr(metrics, "RECORDS", 3)
     mine = metrics.Counters()
@@ -175,7 +175,7 @@ def test_more_series_than_there_is_room_for_share_the_last(tmp_path: Path, monke
 
 @pytest.mark.internal
 def test_the_folder_must_be_ours(tmp_path: Path) -> None:
-    from metrics import Counters
+    from engine.metrics import Counters
 
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(PermissionError):
@@ -184,7 +184,7 @@ def test_the_folder_must_be_ours(tmp_path: Path) -> None:
 
 @pytest.mark.internal
 def test_what_dead_servers_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import metrics
+    from engine import metrics
 
     monkeypatch.setattr(metrics.os.path, "isdir", lambda _: False)  # type: ignore[attr-defined]
     monkeypatch.setattr(metrics.tempfile, "gettempdir", lambda: str(tmp_path))  # type: ignore[attr-defined]

@@ -150,7 +150,7 @@ def test_of_two_at_once_one_does_it(place: Place) -> None:
 
 
 def test_make_run_migrates_a_local_instance_and_no_other(place: Place, monkeypatch: Any, tmp_path: Path) -> None:
-    import embedded
+    from engine import embedded
 
     def load(local: bool, reset: bool = False) -> None:
         config.write_text(f"LOCAL = {local}\n")

@@ -78,7 +78,7 @@ def test_a_slow_query_is_logged_by_name_and_with_its_plan(
 def test_a_plan_that_cannot_be_had_harms_nobody(
     client: Any, instance: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import errors
+    from engine import errors
 
     def refuse(*_: Any) -> None:
         raise errors.Problem(503)
@@ -179,8 +179,8 @@ def collector() -> Iterator[tuple[str, "queue.Queue[Any]"]]:
 
 @pytest.mark.internal
 def test_spans_reach_a_collector(client: Any, collector: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tracing
     from app import app
+    from engine.observe import tracing
 
     monkeypatch.setattr(tracing, "PERIOD", 0.05)
     exporter = tracing.Exporter(collector[0], 1.0, {"service.name": "stuff"})
@@ -208,7 +208,7 @@ def test_spans_reach_a_collector(client: Any, collector: Any, monkeypatch: pytes
 
 @pytest.mark.internal
 def test_spans_that_no_collector_takes_are_dropped(caplog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tracing
+    from engine.observe import tracing
 
     exporter = tracing.Exporter("http://127.0.0.1:1/", 0.0, {})
     assert exporter.begin() is None
@@ -300,9 +300,8 @@ def post(request: Any, certificate: Path) -> Iterator[tuple[dict[str, Any], "que
 def test_an_error_is_mailed_once_an_hour_by_whichever_process(
     client: Any, post: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import alarms
-    import database
-    import observe
+    from engine.db import database
+    from engine.observe import alarms, observe
 
     def bug(*_: Any) -> None:
         raise ZeroDivisionError("find me")
@@ -336,7 +335,7 @@ def test_an_error_is_mailed_once_an_hour_by_whichever_process(
 @pytest.mark.internal
 @pytest.mark.parametrize("note", ["{", None])
 def test_what_is_noted_of_mails_may_be_spoilt(post: Any, tmp_path: Path, note: str | None) -> None:
-    import alarms
+    from engine.observe import alarms
 
     conf, got = post
     told = tmp_path / "told" if note else tmp_path / "gone" / "told"
@@ -350,7 +349,7 @@ def test_what_is_noted_of_mails_may_be_spoilt(post: Any, tmp_path: Path, note: s
 
 @pytest.mark.internal
 def test_a_mail_server_that_is_away_or_not_itself_harms_nobody(post: Any, tmp_path: Path) -> None:
-    import alarms
+    from engine.observe import alarms
 
     conf, got = post
     said: list[str] = []
@@ -364,7 +363,7 @@ def test_a_mail_server_that_is_away_or_not_itself_harms_nobody(post: Any, tmp_pa
 
 @pytest.mark.internal
 def test_a_login_is_not_needed_where_none_is_configured(post: Any, tmp_path: Path) -> None:
-    import alarms
+    from engine.observe import alarms
 
     conf, got = post
     letter = EmailMessage()
@@ -375,7 +374,7 @@ def test_a_login_is_not_needed_where_none_is_configured(post: Any, tmp_path: Pat
 
 @pytest.mark.internal
 def test_errors_go_to_syslog(tmp_path: Path) -> None:
-    import alarms
+    from engine.observe import alarms
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.bind(str(tmp_path / "log"))
@@ -390,7 +389,7 @@ def test_errors_go_to_syslog(tmp_path: Path) -> None:
 
 @pytest.mark.internal
 def test_a_cause_is_told_by_where_it_is_not_by_its_values() -> None:
-    from alarms import cause
+    from engine.observe.alarms import cause
 
     def record(message: str, *values: Any, error: BaseException | None = None) -> logging.LogRecord:
         found = (type(error), error, error.__traceback__) if error else None
@@ -404,8 +403,8 @@ def test_a_cause_is_told_by_where_it_is_not_by_its_values() -> None:
 def test_mail_and_syslog_are_connected_where_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     from FlaskSimpleAuth import Flask
 
-    import observe
     from app import app
+    from engine.observe import observe
 
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])

@@ -44,7 +44,7 @@ UPDATE Stuff SET stuff = :stuff WHERE sid = :sid;
 def make(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """A DB with these queries, in a request that reads, on a standby by default."""
     from app import app
-    from database import DB
+    from engine.db.database import DB
 
     (tmp_path / "queries.sql").write_text(QUERIES)
     made = []
@@ -111,7 +111,7 @@ def test_a_commit_tells_where_it_ends_in_its_own_round_trip(make: Any, tmp_path:
 
 
 def test_a_commit_whose_answer_is_lost_says_so(make: Any, sql: Any) -> None:
-    from errors import Problem
+    from engine.errors import Problem
 
     one = make()
     one.open(True)
@@ -126,7 +126,7 @@ def test_a_commit_whose_answer_is_lost_says_so(make: Any, sql: Any) -> None:
 
 
 def test_a_failed_transaction_has_no_end(make: Any) -> None:
-    from errors import Problem
+    from engine.errors import Problem
 
     one = make()
     one.open(True)
@@ -223,7 +223,7 @@ def lose(session: Any, sql: Any) -> None:
 
 def losing(monkeypatch: pytest.MonkeyPatch, sql: Any, times: int) -> list[int]:
     """Sessions that are lost with what they are asked, so many times; their server processes."""
-    from session import Session
+    from engine.db.session import Session
 
     batch, lost = Session.batch, list[int]()
 
@@ -278,7 +278,7 @@ def test_a_standby_whose_schema_is_behind_is_not_believed(make: Any) -> None:
 
 
 def test_what_the_client_got_wrong_is_not_asked_twice(make: Any) -> None:
-    from errors import Problem
+    from engine.errors import Problem
 
     one, before = make(), taken_over()
     with pytest.raises(Problem) as refused:
@@ -288,7 +288,7 @@ def test_what_the_client_got_wrong_is_not_asked_twice(make: Any) -> None:
 
 
 def test_more_reads_than_there_are_sessions_do_not_fill_the_primary(make: Any) -> None:
-    from errors import Problem
+    from engine.errors import Problem
 
     one, before = make(patience=0.1), taken_over()
     taken = [one.reader.take() for _ in range(one.reader.size)]

@@ -41,7 +41,7 @@ BIG = "x" * 16_000_000  # more than the buffers of a socket hold
 def one(tmp_path: Path) -> Iterator[Any]:
     """A DB with these queries, in a request that writes."""
     from app import app
-    from database import DB
+    from engine.db.database import DB
 
     (tmp_path / "queries.sql").write_text(QUERIES)
     one = DB(**app.config["ANODB"] | {"queries": str(tmp_path / "queries.sql")})
@@ -67,7 +67,7 @@ def test_what_is_apart_is_kept_though_the_request_is_undone(one: Any, sql: Any) 
 
 
 def test_what_is_apart_and_fails_leaves_the_request_alone(one: Any, sql: Any) -> None:
-    from errors import Problem
+    from engine.errors import Problem
 
     one.rename(sid=1, stuff="Stool")
     with pytest.raises(Problem) as refused:
@@ -78,7 +78,7 @@ def test_what_is_apart_and_fails_leaves_the_request_alone(one: Any, sql: Any) ->
 
 
 def test_what_is_apart_and_gets_no_answer_is_503(one: Any) -> None:
-    from errors import Problem
+    from engine.errors import Problem
 
     assert one.nap(seconds=0) == ""
     session = one.writer.take()
@@ -92,7 +92,7 @@ def test_what_is_apart_and_gets_no_answer_is_503(one: Any) -> None:
 
 
 def test_an_error_that_was_caught_cannot_be_committed(one: Any, sql: Any) -> None:
-    from errors import Problem
+    from engine.errors import Problem
 
     one.rename(sid=1, stuff="Stool")
     with pytest.raises(Problem):
@@ -122,8 +122,8 @@ def test_a_rollback_on_a_lost_connection_is_none_the_worse(one: Any, sql: Any) -
 def test_the_server_ends_a_transaction_that_is_left_alone(
     one: Any, sql: Any, then: Callable[[Any], Any], code: str, retry: bool
 ) -> None:
-    from errors import Problem
-    from session import Statement
+    from engine.db.session import Statement
+    from engine.errors import Problem
 
     one.rename(sid=1, stuff="Stool")
     (session,) = one._here.work.held.values()
@@ -160,7 +160,7 @@ def test_a_server_that_stops_reading_is_given_up(one: Any) -> None:
 
 
 def test_a_connection_that_ends_in_the_middle_of_a_batch_is_lost(one: Any) -> None:
-    from session import Statement
+    from engine.db.session import Statement
 
     session = one.writer.take()
     end = Statement.make("_end_me", "SELECT pg_terminate_backend(pg_backend_pid())")
@@ -172,7 +172,7 @@ def test_a_connection_that_ends_in_the_middle_of_a_batch_is_lost(one: Any) -> No
 
 
 def test_a_batch_on_a_closed_connection_cannot_be_sent(one: Any) -> None:
-    from session import send
+    from engine.db.session import send
 
     session = one.writer.take()
     session.close()
@@ -185,7 +185,7 @@ def test_a_batch_on_a_closed_connection_cannot_be_sent(one: Any) -> None:
 def test_where_libpq_is_not_found_psycopg_sends_a_batch(
     one: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maps: str | None
 ) -> None:
-    import session
+    from engine.db import session
 
     if maps is not None:
         (tmp_path / "maps").write_text(maps)
@@ -196,7 +196,7 @@ def test_where_libpq_is_not_found_psycopg_sends_a_batch(
 
 
 def test_the_watch_cuts_no_wait_but_the_one_that_it_saw(one: Any) -> None:
-    from session import Watch
+    from engine.db.session import Watch
 
     watch, session, other = Watch(), one.writer.take(), one.writer.take()
     watch._sessions |= {session, other}
@@ -221,8 +221,8 @@ def test_the_watch_cuts_no_wait_but_the_one_that_it_saw(one: Any) -> None:
 @pytest.mark.parametrize("read", [None, "application_name=replica"])
 def test_what_is_expected_is_read_with_the_next_statement(sql: Any, writes: bool, pooled: bool, read: str | None) -> None:
     from app import app
-    from database import DB
-    from errors import Problem
+    from engine.db.database import DB
+    from engine.errors import Problem
 
     seen, number = [], itertools.count()
 

@@ -49,7 +49,7 @@ def test_who_comes_in_clear_from_afar_is_refused_as_everybody_else(client: Any, 
 @pytest.mark.internal
 def test_values_become_json_without_a_loss() -> None:
     from app import app
-    from session import Json
+    from engine.db.session import Json
 
     value = {
         "number": Decimal("12345678901234567890.10"),
@@ -78,7 +78,7 @@ def test_a_route_may_say_itself_how_long_it_may_be_cached() -> None:
     import flask
 
     from app import app
-    from wire import finish
+    from engine.http.wire import finish
 
     with app.test_request_context("/"):
         headers = finish(flask.Response("x", headers={"Cache-Control": "max-age=60"})).headers

@@ -27,7 +27,7 @@ import psycopg
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-import embedded  # noqa: E402  # the checkout is no package
+from engine import embedded  # noqa: E402  # the checkout is no package
 
 NODE = """
 listen_addresses = '127.0.0.1'

@@ -27,7 +27,7 @@ from cluster import TLS, Answer, Cluster, Load, Node, ask_once, basic, restart, 
 from psycopg.conninfo import conninfo_to_dict
 from rolling import balancer, has, roll
 
-from connect import HEAD_START, connect
+from engine.db.connect import HEAD_START, connect
 
 ADDRESSES = {"one": "192.0.2.11", "two": "192.0.2.12", "database": "192.0.2.21", "hole": "192.0.2.22"}
 NET = "192.0.2.0/24"

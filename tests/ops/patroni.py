@@ -28,7 +28,7 @@ from cluster import ROOT, Load, Node, serving, summary, wait, workplace
 from psycopg import sql
 from rolling import tell
 
-import embedded
+from engine import embedded
 
 DEPLOY = ROOT / "deploy" / "patroni"
 NET = f"127.{random.randint(1, 250)}.{random.randint(1, 250)}"  # on this machine, instead of 192.0.2

@@ -23,7 +23,7 @@ from typing import Any
 from cluster import Cluster, Threads, at_once, basic, free_port, serving, wait, workplace
 from redis import Redis, RedisError, Sentinel
 
-from attempts import Attempts
+from engine.auth.attempts import Attempts
 
 PASSWORD, OPEN = os.urandom(12).hex(), os.urandom(12).hex()  # of Redis, of its sentinels
 SERVER = """

@@ -18,8 +18,9 @@ from typing import Any, Literal
 from FlaskSimpleAuth import Flask
 from pydantic import TypeAdapter
 
-import errors
-import model
+from engine import errors
+from engine.types import Error
+from engine.types import schema as stated
 
 Object = dict[str, Any]
 SCHEMAS = "#/components/schemas/{model}"
@@ -150,7 +151,7 @@ def _is_special(kind: Any) -> bool:
 def _schema(kind: Any, models: Object, mode: Literal["validation", "serialization"] = "validation") -> Object:
     """The JSON schema of a type; those of pydantic are added to models."""
     if hasattr(kind, "openapi") or (isinstance(kind, type) and issubclass(kind, str | int)):
-        return model.schema(kind)
+        return stated(kind)
     schema = TypeAdapter(kind).json_schema(ref_template=SCHEMAS, mode=mode)
     found = schema.pop("$defs", {})
     if isinstance(kind, type):
@@ -192,7 +193,7 @@ class Contract:
     def document(self) -> Object:
         """The OpenAPI document; its URLs are relative to where it is served from."""
         models: Object = {}
-        _schema(model.Error, models, "serialization")
+        _schema(Error, models, "serialization")
         paths: dict[str, Object] = {}
         for route, method in self.operations():
             paths.setdefault(route.path, {})[method.lower()] = self._operation(route, method, models)

@@ -14,8 +14,8 @@ from collections import deque
 import psycopg
 from FlaskSimpleAuth import Request, Response
 
-import errors
-from session import Pool, Statement
+from engine import errors
+from engine.db.session import Pool, Statement
 
 HEADER = "Consistency-Token"  # of a write's answer, and of a later request
 COOKIE = "consistency-token"

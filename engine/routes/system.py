@@ -5,12 +5,12 @@ import platform
 from flask import current_app
 from FlaskSimpleAuth import Blueprint, Response
 
-import auth
-import errors
-from database import db
-from metrics import counters
-from model import Live, Ready, Version
-from wire import declare
+from engine import errors
+from engine.auth import auth
+from engine.db.database import db
+from engine.http.wire import declare
+from engine.metrics import counters
+from engine.types import Live, Ready, Version
 
 system = Blueprint("system", __name__)
 

@@ -2,9 +2,9 @@
 
 from FlaskSimpleAuth import Blueprint
 
-from database import db
-from model import Change, Cursor, Limit, Login, Name, Time
-from wire import Count, page
+from engine.db.database import db
+from engine.http.wire import Count, page
+from engine.types import Change, Cursor, Limit, Login, Name, Time
 
 trail = Blueprint("audit", __name__)
 

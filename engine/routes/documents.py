@@ -6,11 +6,11 @@ from typing import Any
 from flask import current_app
 from FlaskSimpleAuth import Blueprint, Response, err
 
-from wire import declare, sent
+from engine.http.wire import declare, sent
 
 documents = Blueprint("documents", __name__)
 
-FOLDER = Path(__file__).parent.parent / "docs" / "viewer"
+FOLDER = Path(__file__).parent.parent / "openapi" / "viewer"
 PAGE = (FOLDER / "index.html").read_bytes()
 KINDS = {"css": "text/css", "js": "text/javascript", "png": "image/png"}
 FILES = {path.name: path.read_bytes() for path in FOLDER.iterdir() if path.suffix[1:] in KINDS}

@@ -29,9 +29,9 @@ from psycopg.adapt import Loader, Transformer
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
-import errors
-from connect import answers
-from metrics import counters
+from engine import errors
+from engine.db.connect import answers
+from engine.metrics import counters
 
 log = logging.getLogger("stuff.session")
 

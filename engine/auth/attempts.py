@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from database import db
-from metrics import counters
+from engine.db.database import db
+from engine.metrics import counters
 
 log = logging.getLogger("stuff.attempts")
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from FlaskSimpleAuth import Flask, Response
 
-import errors
-from database import db
-from lean import here
-from wire import given
+from engine import errors
+from engine.db.database import db
+from engine.fast.lean import here
+from engine.http.wire import given
 
 KEY = re.compile(r"[ -~]{1,64}")  # blake2b takes 64 bytes of key
 KEPT = {"Content-Type", "Location", "ETag", "Link"}

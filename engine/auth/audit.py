@@ -6,10 +6,10 @@ import time
 
 from FlaskSimpleAuth import Flask, Response
 
-import errors
-from database import READS, db
-from lean import here
-from metrics import counters
+from engine import errors
+from engine.db.database import READS, db
+from engine.fast.lean import here
+from engine.metrics import counters
 
 log = logging.getLogger("stuff.audit")
 

@@ -23,11 +23,11 @@ from werkzeug.exceptions import BadRequest, NotAcceptable, UnsupportedMediaType
 from werkzeug.http import http_date
 from werkzeug.routing import BaseConverter
 
-import errors
-import lean
-from database import READS, db
-from lean import here
-from session import Json
+from engine import errors
+from engine.db.database import READS, db
+from engine.db.session import Json
+from engine.fast import lean
+from engine.fast.lean import here
 
 MAX_NAMES = 100  # of parameters in a request; no route has a tenth of that
 TRIES = 2, 1, 0  # how many runs are left of a request whose transaction was undone through no fault of its own

@@ -18,12 +18,11 @@ from flask import g, has_request_context
 from FlaskSimpleAuth import Flask, Response
 from pydantic_core import to_json
 
-import alarms
-import lean
-import tracing
-from database import db
-from lean import here
-from metrics import counters
+from engine.db.database import db
+from engine.fast import lean
+from engine.fast.lean import here
+from engine.metrics import counters
+from engine.observe import alarms, tracing
 
 TERMINAL = sys.stderr.isatty()
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

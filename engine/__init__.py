@@ -1,0 +1,1 @@
+"""The machinery below the application: it knows nothing of what stands above it."""

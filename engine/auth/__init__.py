@@ -1,0 +1,1 @@
+"""Authentication, the throttle of guesses, the audit trail."""

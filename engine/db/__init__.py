@@ -1,0 +1,1 @@
+"""Statements, sessions, pools and the unit of work of a request."""

@@ -1,0 +1,1 @@
+"""Private names of libraries, for speed."""

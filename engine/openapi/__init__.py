@@ -1,0 +1,1 @@
+"""The document of the interface, and its page."""
