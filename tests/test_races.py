@@ -63,19 +63,63 @@ def test_a_right_that_is_taken_meanwhile_is_gone(
         from FlaskTester import _ft_authenticator, _ft_client
 
         mine = _ft_client(_ft_authenticator())
-        codes.append(mine.request(method, path, headers=headers, json=sent or None).status_code)
+        codes.append(mine.request(method, path, headers=headers, **({"json": sent} if sent else {})).status_code)
 
     thread = threading.Thread(target=act)
     with psycopg.connect(application_name="tests") as other:
         other.execute(TAKEN[taken][0])
         thread.start()
         until = time.monotonic() + 2
-        while not codes and time.monotonic() < until and not sql("SELECT FROM pg_locks WHERE NOT granted"):
+        while not codes and time.monotonic() < until and not sql("SELECT 1 FROM pg_locks WHERE NOT granted"):
             time.sleep(0.005)
         other.commit()
-    state = None
     thread.join()
     with psycopg.connect(application_name="tests") as after:
         state = after.execute(STATE).fetchone()
     assert codes == [403 if taken == "demoted" and scheme == "password" else 401]
-    assert "moe" not in state[0] and "Kite" not in state[1]
+    assert "moe" not in state[0]
+    assert "Kite" not in state[1]
+
+
+def test_two_administrators_who_demote_each_other_leave_one(client: Any, sql: Any, calvin: Any, hobbes: Any) -> None:
+    from FlaskTester import _ft_authenticator, _ft_client
+
+    sql("UPDATE Utilisateur SET isAdmin = TRUE WHERE id = 2")
+    codes: list[int] = []
+
+    def demote(whom: int, headers: dict[str, str]) -> None:
+        codes.append(_ft_client(_ft_authenticator()).patch(f"/users/{whom}", headers=headers, json={"admin": False}).status_code)
+
+    with psycopg.connect(application_name="tests") as other:  # both wait for their own row, then ask for the other's
+        other.execute("SELECT FROM Utilisateur WHERE isAdmin FOR UPDATE")
+        threads = [threading.Thread(target=demote, args=each) for each in ((1, hobbes), (2, calvin))]
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until and sql("SELECT count(*) FROM pg_locks WHERE NOT granted") != [(2,)]:
+            time.sleep(0.005)
+        other.commit()
+    for thread in threads:
+        thread.join()
+    assert sorted(codes) == [204, 403]
+    assert sql("SELECT count(*) FROM Utilisateur WHERE isAdmin") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent"),
+    [
+        ("GET", "/cmp/hash?apass=abc", {}),
+        ("POST", "/users", {"login": "moe", "pass": "abc"}),
+        ("PATCH", "/users/2", {"pass": "abc"}),
+    ],
+)
+def test_who_is_nobody_any_more_is_told_that_first(
+    client: Any, sql: Any, calvin: Any, method: str, path: str, sent: dict[str, str]
+) -> None:
+    token = bearer(client.get("/login", 200, headers=calvin).json)
+    body = {"json": sent} if sent else {}
+    for _ in range(12):  # every worker knows it
+        client.request(method, path, 400, headers=token, **body)
+    sql("UPDATE Utilisateur SET epoch = epoch + 1")
+    for _ in range(4):
+        client.request(method, path, 401, headers=token, **body)

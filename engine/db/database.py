@@ -515,7 +515,8 @@ def init_app(app: Flask) -> None:
         **settings,
     )
     db.set(pool)
-    vars(db).update({name: getattr(pool, name) for name in (*pool._available_queries, "confirm", "expect", "share")})  # past the proxy
+    direct = *pool._available_queries, "confirm", "expect", "share"
+    vars(db).update({name: getattr(pool, name) for name in direct})  # past the proxy
 
     def db_open() -> None:
         pool.open(here().request.method not in READS)
