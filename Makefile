@@ -8,15 +8,17 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-export HOST ?= 127.0.0.1
-export PORT ?= 5000
+# where to serve; start.sh has the defaults, as `make restart` keeps what is not given
+export HOST PORT
 export APP_LOG ?= app.log
 export APP_CONFIG ?= $(CURDIR)/app.conf
 
-URL = http://$(HOST):$(PORT)
 WITH_DB = venv/bin/python -P engine/embedded.py exec
 # the lock is complete and names every version: nothing is resolved, so what is released tomorrow changes nothing
-PIP = venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+PIP = venv/bin/python -m pip --disable-pip-version-check
+INSTALL = $(PIP) install --quiet --no-deps --require-hashes
+# the commands of packages run as modules: their scripts name the folder in which they were installed, and a clone may be moved
+FLASK = venv/bin/python -m flask --app app
 # the tests: their own configuration and database, cheap passwords, commits that do not wait for the disk
 TEST = APP_CONFIG=tests/app.conf BCRYPT_COST=4 PGOPTIONS="-c synchronous_commit=off"
 
@@ -30,20 +32,22 @@ help: ## list the targets
 
 venv/.run: requirements.txt
 	@[ -x venv/bin/python ] || $(PYTHON) -m venv venv
-	$(PIP) -r requirements.txt
-	venv/bin/pip check --quiet --disable-pip-version-check
+	echo "installing the $$(grep -c == $<) packages of $< in venv/ (once, some 20 seconds)"
+	$(INSTALL) -r $<
+	$(PIP) check --quiet
 	touch $@
 
 venv/.dev: requirements-dev.txt venv/.run
-	@$(PIP) -r requirements-dev.txt
-	venv/bin/pip check --quiet --disable-pip-version-check
+	@echo "installing the $$(grep -c == $<) packages of $< in venv/ (once, some 20 seconds)"
+	$(INSTALL) -r $<
+	$(PIP) check --quiet
 	touch $@
 
 .PHONY: venv
 venv: venv/.run venv/.dev ## make the virtual environment, from the lock
 
 venv/.redis: requirements-redis.txt venv/.run
-	@$(PIP) -r requirements-redis.txt
+	@$(INSTALL) -r $<
 	touch $@
 
 .PHONY: venv.redis
@@ -55,29 +59,32 @@ lock: venv/.dev ## pin the latest versions that pyproject.toml allows, with hash
 	venv/bin/uv pip compile --quiet --upgrade --group redis -c requirements.txt -o requirements-redis.txt
 	venv/bin/uv pip compile --quiet --upgrade pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
 
+.PHONY: advisories
+advisories: venv/.dev ## tell which known faults the locked versions have, by FILE, advisories in the OSV format (docs/lock.md)
+	@venv/bin/python tests/ops/advisories.py $(FILE)
+
 ##
 ## the server
 ##
 
 .PHONY: run
 run: venv/.run ## start the server in the background, on HOST (127.0.0.1) and PORT (5000)
-	@./start.sh
-	echo "try: curl $(URL)/stuff"
-	echo "     curl -d stuff=Clock $(URL)/stuff"
-	echo "     curl -G -d filter=C% $(URL)/stuff"
+	@said=$$(./start.sh)
+	echo "$$said"
+	url=$$(grep -o 'http://[^,]*' <<<"$$said")
+	printf '%s\n' "try: curl $$url/stuff" "     curl -u calvin:hobbes $$url/users" "     $$url/docs in a browser"
 
 .PHONY: dev
 dev: venv/.run ## serve in the foreground with Flask's debugger, reloading at each change
-	@exec $(WITH_DB) venv/bin/flask --app app run --debug --host $(HOST) --port $(PORT)
+	@exec $(WITH_DB) $(FLASK) run --debug --host $(or $(HOST),127.0.0.1) --port $(or $(PORT),5000)
 
 .PHONY: stop
 stop: ## stop the server and the embedded database
 	@./stop.sh
 
 .PHONY: restart
-restart: venv/.run ## stop the server, not the database, then start it
-	@KEEP_DB=1 ./stop.sh
-	./start.sh
+restart: venv/.run ## start the server anew where it was, or on another HOST and PORT; the database goes on
+	@./start.sh again
 
 .PHONY: log
 log: ## follow the server's log
@@ -88,16 +95,16 @@ psql: venv/.run ## open the database
 	@exec $(WITH_DB) psql
 
 .PHONY: doctor
-doctor: venv/.run ## tell whether the configuration is safe to deploy
-	@$(WITH_DB) venv/bin/flask --app app doctor
+doctor: venv/.run ## say what was looked at in the configuration, and what would stop a deployment with it
+	@$(WITH_DB) $(FLASK) doctor
 
 .PHONY: admin
-admin: venv/.run ## make an administrator, LOGIN=...; the password comes from a prompt or standard input
-	@$(WITH_DB) venv/bin/flask --app app admin $(LOGIN)
+admin: venv/.run ## make an administrator, LOGIN=...; the password is asked for twice, or read from the standard input
+	@$(WITH_DB) $(FLASK) admin $(LOGIN)
 
 .PHONY: audit.verify
 audit.verify: venv/.run ## walk the chain of the audit trail and name its first broken link
-	@$(WITH_DB) venv/bin/flask --app app audit-verify
+	@$(WITH_DB) $(FLASK) audit-verify
 
 .PHONY: db.reset
 db.reset: venv/.run ## empty the database and load the demonstration data again (asks; CONFIRM=yes does not)
@@ -106,13 +113,20 @@ db.reset: venv/.run ## empty the database and load the demonstration data again 
 	[ "$$answer" = yes ] || { echo "nothing done"; exit 1; }
 	venv/bin/python -P engine/embedded.py reset
 
+.PHONY: db.remove
+db.remove: venv/.run ## stop the embedded database and remove it, the other data of the clone stay (asks; CONFIRM=yes does not)
+	@answer=$(CONFIRM)
+	[ "$$answer" ] || read -rp "All data of the embedded database will be lost. Type yes to go on: " answer
+	[ "$$answer" = yes ] || { echo "nothing done"; exit 1; }
+	venv/bin/python -P engine/embedded.py remove
+
 .PHONY: routes
 routes: venv/.run ## print the table of routes
-	@venv/bin/flask --app app api
+	@$(FLASK) api
 
 .PHONY: docs
 docs: venv/.run ## write docs/api.md and docs/errors.md anew
-	@venv/bin/flask --app app docs
+	@$(FLASK) docs
 
 # the version of swagger-ui-dist
 VIEWER = 5.35.0
@@ -186,20 +200,21 @@ lint: venv/.dev ## look for faults and check the format
 	venv/bin/ruff format --check --quiet
 
 .PHONY: format
-format: venv/.dev ## mend what lint can
-	@venv/bin/ruff check --quiet --fix
+format: venv/.dev ## mend what lint can, then tell what it cannot
+	@venv/bin/ruff check --quiet --fix-only
 	venv/bin/ruff format --quiet
+	venv/bin/ruff check --quiet
 
 .PHONY: types
 types: venv/.dev ## check the types
-	@venv/bin/mypy
+	@venv/bin/python -m mypy
 
 .PHONY: test
 test: test.internal ## the same as test.internal
 
 .PHONY: test.internal
 test.internal: venv/.dev ## test in-process
-	@$(TEST) FLASK_TESTER_APP=app:app $(WITH_DB) -d stuff_test venv/bin/pytest $(PYTEST)
+	@$(TEST) FLASK_TESTER_APP=app:app $(WITH_DB) -d stuff_test venv/bin/python -m pytest $(PYTEST)
 
 # a server for the target at hand, on the tests' database and a free port
 define serve
@@ -220,7 +235,7 @@ endef
 test.external: venv/.dev ## the same tests, over HTTP, against a server started on a free port
 	@export $(TEST)
 	$(serve)
-	FLASK_TESTER_APP=http://$$HOST:$$PORT $(WITH_DB) -d stuff_test venv/bin/pytest $(PYTEST)
+	FLASK_TESTER_APP=http://$$HOST:$$PORT $(WITH_DB) -d stuff_test venv/bin/python -m pytest $(PYTEST)
 
 .PHONY: coverage
 coverage: PYTEST += --cov
@@ -234,7 +249,7 @@ check.api: venv/.dev ## try every operation of the OpenAPI document, with all ch
 	@export $(FUZZ)
 	venv/bin/python -P engine/embedded.py reset -d stuff_test >/dev/null
 	$(serve)
-	(cd tests/fuzz; PYTHONPATH=. ../../venv/bin/schemathesis run http://$$HOST:$$PORT/openapi.json --auth calvin:hobbes \
+	(cd tests/fuzz; PYTHONPATH=. ../../venv/bin/python -m schemathesis.cli run http://$$HOST:$$PORT/openapi.json --auth calvin:hobbes \
 	  --checks all --max-examples 10 --warnings off --no-color $(SCHEMATHESIS))
 
 .PHONY: fuzz
@@ -244,10 +259,24 @@ fuzz: venv/.dev ## send 100,000 malformed requests over raw sockets (FUZZING="--
 	$(serve)
 	$(WITH_DB) -d stuff_test venv/bin/python tests/fuzz/raw.py $$PORT $$APP_LOG $$APP_PID $(FUZZING)
 
+CHECKS = lint types coverage test.external check.api
+
 .PHONY: check
-check: venv/.dev ## all that must pass, as continuous integration runs it
+check: venv/.dev ## all that must pass, as continuous integration runs it: each part, whichever failed before
 	@venv/bin/python -P engine/embedded.py status || trap 'venv/bin/python -P engine/embedded.py stop' EXIT
-	$(MAKE) --no-print-directory lint types coverage test.external check.api
+	passed=() failed=()
+	for part in $(CHECKS); do
+	  if $(MAKE) --no-print-directory $$part; then passed+=($$part); else failed+=($$part); fi
+	done
+	echo
+	printf 'passed: %s\n' "$${passed[*]}"
+	[ $${#failed[@]} = 0 ] || printf 'FAILED: %s\n' "$${failed[*]}"
+	echo "parts: $${#passed[@]} passed, $${#failed[@]} failed"
+	[ $${#failed[@]} = 0 ]
+
+.PHONY: check.lock
+check.lock: venv/.dev ## set-up installs the lock alone, whatever is released tomorrow, by Debian 12's pip and by the latest
+	@venv/bin/python tests/ops/lock.py
 
 .PHONY: check.failover
 check.failover: venv/.run ## three PostgreSQL nodes, the primary killed under load: no acknowledged write is lost

@@ -48,13 +48,13 @@ app.config.update(
     PROXIES=0,
 )
 app.config.from_envvar("APP_CONFIG")
-if hops := app.config["PROXIES"]:  # the client's address and scheme as so many proxies of ours say: others are not believed
-    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)
 
 openapi.init_app(app)
 # hooks after a request run backwards: the first registered has the last word
 errors.init_app(app)
 bodies.init_app(app)
+if hops := app.config["PROXIES"]:  # the client's address and scheme as so many proxies of ours say: others are not believed
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # bodies are counted by this address
 observe.init_app(app)
 cors.init_app(app)
 wire.init_app(app)

@@ -105,7 +105,7 @@ def launch(lock: IO[str]) -> None:
         new.rename(data)
     if re.fullmatch(r"[\w/.+-]{1,90}", str(folder), re.ASCII):
         sockets.unlink(missing_ok=True)
-        sockets.symlink_to(folder)
+        sockets.symlink_to(folder.name if folder.parent == LOCAL.resolve() else folder)  # relative, as a clone may be moved
     elif not sockets.exists():  # the path of a socket has at most 107 bytes, and a comma in PGHOST parts two hosts
         elsewhere(sockets, tempfile.gettempdir())
     for stale in (data / "postmaster.pid", *sockets.glob(".s.PGSQL.*")):
@@ -141,6 +141,7 @@ def running() -> bool:
 
 def stop() -> None:
     """Shut down, fast, what runs."""
+    told = running()
     deadline = time.monotonic() + PATIENCE
     while running():
         # no file while it starts or ends; otherwise it names the one that holds the lock
@@ -149,6 +150,19 @@ def stop() -> None:
         if time.monotonic() > deadline:
             die(f"PostgreSQL of {LOCAL} does not stop")
         time.sleep(0.05)
+    if told:
+        print("stopped: the embedded database")
+
+
+def remove() -> None:
+    """Shut the server down, then remove its data, of every major version, wherever the links in LOCAL lead."""
+    stop()
+    for path in (LOCAL / "run", *LOCAL.glob("pg*")):
+        if (folder := path.resolve()).exists():
+            shutil.rmtree(folder)
+            print(f"removed: {folder}")
+        if path.is_symlink():
+            path.unlink()
 
 
 def settings() -> flask.Config:
@@ -240,6 +254,14 @@ def load(link: psycopg.Connection, env: dict[str, str], reset: bool) -> None:
             die(f"a migration failed: {place(env)}; `embedded.py reset` starts anew, without the data")
 
 
+def prepare(dbname: str | None, reset: bool = False) -> tuple[str, dict[str, str]]:
+    """Make the database be there, loaded and up to date; who chose it, and the environment of a command that uses it."""
+    origin, conninfo = choose(dbname)
+    env = environment(conninfo)
+    load(connect(conninfo, env, create=origin == "embedded" or bool(dbname)), env, reset)
+    return origin, env
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     actions = parser.add_subparsers(dest="action", required=True)
@@ -251,15 +273,14 @@ def main() -> None:
     run.add_argument("argument", nargs=argparse.REMAINDER)
     actions.add_parser("status", help="fail if the embedded server does not run")
     actions.add_parser("stop", help="stop the embedded server, if it runs")
+    actions.add_parser("remove", help="stop the embedded server and remove its data")
     args = parser.parse_args()
     if args.action == "status":
         sys.exit(not running())
-    if args.action == "stop":
-        stop()
+    if args.action in ("stop", "remove"):
+        stop() if args.action == "stop" else remove()
         return
-    origin, conninfo = choose(args.dbname)
-    env = environment(conninfo)
-    load(connect(conninfo, env, create=origin == "embedded" or bool(args.dbname)), env, args.action == "reset")
+    origin, env = prepare(args.dbname, args.action == "reset")
     print(f"database: {origin}, {place(env)}", file=sys.stderr, flush=True)
     if args.action == "exec":
         os.execvpe(args.command, [args.command, *args.argument], env)

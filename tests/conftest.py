@@ -1,37 +1,95 @@
 """The fixtures of every test: a clean database, the clients, and a door to the database behind the server's back.
 
-The same suite runs inside the process (FLASK_TESTER_APP=app:app) and against a server (FLASK_TESTER_APP=http://...), which
-must then use the same database: the one that libpq's PG* environment names, whose name must end with _test.
+The same suite runs inside the process (FLASK_TESTER_APP=app:app, the default) and against a server (FLASK_TESTER_APP=http://...).
+Both use the database that libpq's PG* environment names, whose name must end with _test; without PGDATABASE that is stuff_test,
+created in the server that is configured, else in the embedded one. A server on another database is refused. At a URL of this
+machine where nobody listens, one is started.
 """
 
 import base64
 import csv
 import os
+import random
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+import requests
 from FlaskTester import ft_authenticator, ft_client  # noqa: F401
+
+from engine import embedded
 
 HERE = Path(__file__).parent.parent
 QUERIES = re.findall(r"^-- name: (\w+)\(([^)]*)\)", (HERE / "queries.sql").read_text(), re.MULTILINE)  # and their parameters
-EXTERNAL = os.environ["FLASK_TESTER_APP"].startswith("http")
-MOUNT = urlsplit(os.environ["FLASK_TESTER_APP"]).path if EXTERNAL else ""  # where a web server has put the API
+DEFAULTS = {"FLASK_TESTER_APP": "app:app", "APP_CONFIG": str(HERE / "tests" / "app.conf"), "BCRYPT_COST": "4"}
+os.environ |= DEFAULTS | os.environ
+URL = os.environ["FLASK_TESTER_APP"].rstrip("/")
+EXTERNAL = URL.startswith("http")
+MOUNT = urlsplit(URL).path if EXTERNAL else ""  # where a web server has put the API
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "internal: looks into the process, hence not run against a server")
+    config.addinivalue_line("markers", "external: needs the connections of a server, hence not run in-process")
+
+
+def pytest_sessionstart() -> None:
+    """Make the database of the tests, unless the environment names one: `make test` and a deployment do."""
+    if not {"PGDATABASE", "PGSERVICE"} & os.environ.keys():
+        _, env = embedded.prepare("stuff_test")
+        env.setdefault("PGOPTIONS", "-c synchronous_commit=off")
+        os.environ.clear()
+        os.environ.update(env)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if EXTERNAL:
-        items[:] = [item for item in items if not item.get_closest_marker("internal")]
+    other = "internal" if EXTERNAL else "external"
+    items[:] = [item for item in items if not item.get_closest_marker(other)]
+
+
+@contextmanager
+def _server(dbname: str) -> Iterator[None]:
+    """Start a server on our database at a URL of this machine where nobody listens, and stop it afterwards."""
+    place = urlsplit(URL)
+    host, port = place.hostname or "", place.port or 80
+    if host not in ("127.0.0.1", "localhost", "::1") or _listens(host, port):
+        yield
+        return
+    local = HERE / ".local"
+    env = os.environ | {"HOST": host.replace("localhost", "127.0.0.1"), "PORT": str(port), "APP_DB": dbname, "KEEP_DB": "1"}
+    env |= {"APP_PID": str(local / "pytest.pid"), "APP_LOG": str(local / "test.log")}
+    local.mkdir(exist_ok=True)
+    try:
+        subprocess.run([HERE / "start.sh"], env=env, check=True)
+        yield
+    finally:
+        subprocess.run([HERE / "stop.sh"], env=env, check=True)
+
+
+def _listens(host: str, port: int) -> bool:
+    with suppress(ConnectionRefusedError), socket.create_connection((host, port)):
+        return True
+    return False
+
+
+def _is_on_our_database(run: Callable[..., list[Any]]) -> bool:
+    """Write a version of the schema by SQL and read it over HTTP."""
+    mark = random.randrange(10**6, 2**31)
+    try:
+        run("INSERT INTO Schema_Version(version, name, checksum) VALUES (%s, 'mark of the tests', '')", mark)
+        return bool(requests.get(f"{URL}/version", timeout=30).json()["schema"] == mark)
+    except (requests.RequestException, LookupError, TypeError) as error:
+        pytest.exit(f"{URL}/version does not tell its schema: {error}", 3)
+    finally:
+        run("DELETE FROM Schema_Version WHERE name = 'mark of the tests'")
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +104,10 @@ def sql() -> Iterator[Callable[..., list[Any]]]:
             cursor = connection.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
 
-        yield run
+        with _server(name) if EXTERNAL else nullcontext():
+            if EXTERNAL and not _is_on_our_database(run):
+                pytest.exit(f"refusing to test {URL}: its database is not the one that the tests empty, {name!r}", 3)
+            yield run
     if "app" in sys.modules:
         from database import db
 
@@ -142,7 +203,9 @@ def raw(client: Any) -> Callable[..., Any]:
             base = os.environ["FLASK_TESTER_APP"]
             from FlaskTester import RequestFlaskResponse
 
-            return RequestFlaskResponse(client._requests.request(method, base + path, data=body, headers=named))
+            return RequestFlaskResponse(
+                client._requests.request(method, base + path, data=body, headers=named, allow_redirects=False)
+            )
         return client._client.open(path, method=method, data=body, headers=named)
 
     return send

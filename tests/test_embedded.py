@@ -134,12 +134,34 @@ def test_a_killed_server_starts_again_with_its_data(server: Any) -> None:
     assert ask(server(), "SELECT answer FROM survivor") == 42
 
 
-def test_stop_stops_and_again_does_nothing(server: Any) -> None:
+def test_stop_stops_and_again_does_nothing(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     embedded.stop()
     assert not embedded.running()
+    assert capsys.readouterr().out == "stopped: the embedded database\n"
     with pytest.raises(psycopg.OperationalError):
         server()
     embedded.stop()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_removed_is_all_that_the_links_lead_to(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], linked: bool
+) -> None:
+    data, sockets = clone / "far" if linked else embedded.LOCAL / "pg98", clone / "sockets"
+    for folder in (data, sockets):
+        folder.mkdir()
+        (folder / "file").touch()
+    if linked:
+        (embedded.LOCAL / "pg98").symlink_to(data)
+    (embedded.LOCAL / "run").symlink_to(sockets)
+    (embedded.LOCAL / "pg97").symlink_to(clone / "gone")
+    (embedded.LOCAL / "token.secret").touch()
+    run(monkeypatch, "remove")
+    assert [path.name for path in embedded.LOCAL.iterdir() if path.name != "lock"] == ["token.secret"]
+    assert not data.exists()
+    assert not sockets.exists()
+    assert sorted(capsys.readouterr().out.splitlines()) == sorted(f"removed: {folder}" for folder in (data, sockets))
 
 
 def test_a_database_is_created_once_even_by_two_at_once(server: Any) -> None:

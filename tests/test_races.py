@@ -88,7 +88,8 @@ def test_two_administrators_who_demote_each_other_leave_one(client: Any, sql: An
     codes: list[int] = []
 
     def demote(whom: int, headers: dict[str, str]) -> None:
-        codes.append(_ft_client(_ft_authenticator()).patch(f"/users/{whom}", headers=headers, json={"admin": False}).status_code)
+        mine = _ft_client(_ft_authenticator())
+        codes.append(mine.patch(f"/users/{whom}", headers=headers, json={"admin": False}).status_code)
 
     with psycopg.connect(application_name="tests") as other:  # both wait for their own row, then ask for the other's
         other.execute("SELECT FROM Utilisateur WHERE isAdmin FOR UPDATE")

@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,17 +56,59 @@ def test_a_server_starts_once_survives_a_stale_process_id_and_stops(call: Any, p
     assert ready, started.stderr
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready") as answer:
         assert answer.status == 200
-    assert call("./start.sh").stdout == f"already running: process {ready[1]}\n"
+    assert call("./start.sh").stdout == f"already running: http://127.0.0.1:{port}, process {ready[1]}\n"
     assert call("./stop.sh", "pid").stdout == ready[1] + "\n"
 
     os.kill(int(ready[1]), signal.SIGKILL)
     again = call("./start.sh")
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "app.pid").read_text().strip() not in ("", ready[1])
-    assert call("./stop.sh").returncode == 0
+    stopped = call("./stop.sh")
+    assert re.fullmatch(r"stopped: process \d+\n", stopped.stdout), stopped.stderr
     assert not listens(port)
     assert not (tmp_path / "app.pid").exists()
-    assert call("./stop.sh").returncode == 0
+    assert call("./stop.sh").stdout == f"no server of {tmp_path}/app.pid runs\n"
+
+
+def test_a_server_that_runs_elsewhere_is_named_and_started_again_where_it_was(call: Any, port: int) -> None:
+    assert call("./start.sh").returncode == 0
+    refused = call("./start.sh", PORT=str(port + 1))
+    assert refused.returncode == 1
+    assert f"already running: http://127.0.0.1:{port}, process " in refused.stderr
+    assert f"make restart HOST=127.0.0.1 PORT={port + 1}" in refused.stderr
+    again = call("./start.sh", "again", HOST="", PORT="")
+    assert again.stdout.startswith(f"ready: http://127.0.0.1:{port}, process "), again.stderr
+    moved = call("./start.sh", "again", HOST="::1", PORT=str(port + 1))
+    assert moved.stdout.startswith(f"ready: http://[::1]:{port + 1}, process "), moved.stderr
+    assert not listens(port)
+
+
+def test_a_server_whose_worker_dies_again_and_again_is_kept_until_it_is_stopped(call: Any, port: int, tmp_path: Path) -> None:
+    call("./start.sh")
+    main = call("./stop.sh", "pid").stdout.strip()
+
+    def worker(known: str = "") -> str:
+        for _ in range(100):
+            found = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+            if found and found[-1] != known:
+                return found[-1]
+            time.sleep(0.1)
+        raise AssertionError("no worker")
+
+    first = worker()
+    os.kill(int(first), signal.SIGKILL)
+    os.kill(int(worker(first)), signal.SIGKILL)  # which Granian takes for a crash loop, and ends
+    for _ in range(200):
+        if (again := call("./stop.sh", "pid").stdout.strip()) not in ("", main) and listens(port):
+            break
+        time.sleep(0.1)
+    assert again not in ("", main)
+    assert "the server ended with status 1, again in 1 s" in (tmp_path / "app.log").read_text()
+    assert call("./start.sh").stdout.startswith("already running")
+    call("./stop.sh")
+    assert call("./stop.sh", "ours").stdout == ""
+    time.sleep(1.5)
+    assert not listens(port)
 
 
 def test_a_process_that_only_has_the_number_is_not_taken_for_the_server(call: Any, tmp_path: Path) -> None:

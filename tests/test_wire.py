@@ -1,5 +1,6 @@
 """What the server adds to routes, whichever they are."""
 
+import io
 import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -84,3 +85,29 @@ def test_a_route_may_say_itself_how_long_it_may_be_cached() -> None:
         headers = finish(flask.Response("x", headers={"Cache-Control": "max-age=60"})).headers
     assert headers["Cache-Control"] == "max-age=60"
     assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.internal
+@pytest.mark.parametrize(
+    ("environ", "status"),
+    [
+        ({"HTTP_HOST": ""}, 400),
+        ({"HTTP_HOST": "a,b"}, 400),
+        ({"HTTP_HOST": "", "SERVER_PROTOCOL": "HTTP/1.0"}, 200),
+        ({"PATH_INFO": "/" + "x" * 8000}, 414),
+        ({"QUERY_STRING": "filter=" + "x" * 8000}, 414),
+    ],
+)
+def test_a_request_names_one_host_and_a_short_target(client: Any, environ: dict[str, str], status: int) -> None:
+    response = client._client.get("/stuff", environ_overrides=environ)
+    assert response.status_code == status
+    assert status == 200 or response.json["status"] == status
+
+
+@pytest.mark.internal
+@pytest.mark.parametrize(("kind", "status"), [("application/json", 201), ("application/x-www-form-urlencoded", 411)])
+def test_a_chunked_body_has_an_end_of_its_own(client: Any, kind: str, status: int) -> None:
+    body = b'{"stuff": "chunk"}' if status == 201 else b"stuff=chunk"
+    environ = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": io.BytesIO(body)}
+    response = client._client.post("/stuff", content_type=kind, environ_overrides=environ)
+    assert response.status_code == status

@@ -290,8 +290,8 @@ class DB(anodb.DB):  # type: ignore[misc]
     def expect(self, expected: Expected, read: bool = False) -> None:
         """Go on as if a row were known: it is read in the round trip of what the request reads next.
 
-        What writes reads it in its own transaction, under a lock: whoever changes the row meanwhile waits for the end of that, or
-        was first, and is seen. If the row is another one by then, the request runs again.
+        What writes reads it in its own transaction, under a lock: whoever changes the row meanwhile waits for the end of that,
+        or was first, and is seen. If the row is another one by then, the request runs again.
 
         :param read: whether it was read just now, so that only what writes reads it once more.
         """

@@ -68,7 +68,7 @@ class Request(flask.Request):
         return super().args if self.query_string else NOTHING
 
     def get_data(self, *args: Any, **kwargs: Any) -> Any:
-        read = self.environ.get("stuff.read")  # by bodies.py, all of it
+        read = self.environ.get("engine.body")  # read by bodies.py
         return super().get_data(*args, **kwargs) if read is None or kwargs.keys() - {"cache"} else read
 
 

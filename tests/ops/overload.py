@@ -8,6 +8,7 @@ write alone may be told 503 with Retry-After: its body was not read (docs/decisi
 import http.client
 import json
 import os
+import resource
 import socket
 import statistics
 import sys
@@ -71,6 +72,7 @@ def search(port: int) -> tuple[int, str, float]:
 
 def main() -> None:
     faults = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     with workplace() as folder:
         cluster = Cluster(folder, nodes=1)
         try:
@@ -82,9 +84,9 @@ def main() -> None:
                     time.sleep(3)
                 faults += report("150 clients on 8 threads", load.answers)
                 faults += report("afterwards", well(port, 1))
-                for name, sent in (("half a body", HALF), ("half a line", b"GET /stu"), ("nothing", b"")):
-                    close = holding(port, sent, 60)
-                    faults += report(f"beside 60 clients that sent {name}", well(port))
+                for name, sent, count in (("half a body", HALF, 60), ("half a line", b"GET /stu", 60), ("nothing", b"", 2600)):
+                    close = holding(port, sent, count)
+                    faults += report(f"beside {count} clients that sent {name}", well(port))
                     close()
                     faults += report("afterwards", well(port, 1))
                 node.sql(
