@@ -74,11 +74,10 @@ def test_a_right_that_is_taken_meanwhile_is_gone(
             time.sleep(0.005)
         other.commit()
     thread.join()
-    with psycopg.connect(application_name="tests") as after:
-        state = after.execute(STATE).fetchone()
+    users, owned = sql(STATE)[0]
     assert codes == [403 if taken == "demoted" and scheme == "password" else 401]
-    assert "moe" not in state[0]
-    assert "Kite" not in state[1]
+    assert "moe" not in users
+    assert "Kite" not in owned
 
 
 def test_two_administrators_who_demote_each_other_leave_one(client: Any, sql: Any, calvin: Any, hobbes: Any) -> None:
