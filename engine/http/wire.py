@@ -282,8 +282,13 @@ class Flask(lean.Flask):
             return super().dispatch_request()
         for left in TRIES:
             try:
-                answer = route(**found)
-                db.confirm()
+                try:
+                    answer = route(**found)
+                except errors.Problem as problem:
+                    if problem.status >= 500:
+                        raise
+                    answer = errors.from_problem(problem)
+                db.confirm()  # first who calls, then what is wrong with it
                 return answer
             except errors.Problem as problem:
                 db.rollback()
