@@ -14,13 +14,21 @@ from engine.db.statement import Statement
 class Assumption:
     """A row assumed unchanged; verified in the round trip of the next statement.
 
+    :param statement: reads the row.
+    :param locks: reads it and keeps it as it is until the end of the transaction: for what changes this row, and for the rest.
     :param fits: whether what was found is what was assumed.
     """
 
-    __slots__ = ("fits", "known", "statement", "values")
+    __slots__ = ("fits", "known", "locks", "statement", "values")
 
-    def __init__(self, statement: Statement, values: list[bytes | None], fits: Callable[[dict[str, Any] | None], bool]) -> None:
-        self.statement, self.values, self.fits = statement, values, fits
+    def __init__(
+        self,
+        statement: Statement,
+        locks: tuple[Statement, Statement],
+        values: list[bytes | None],
+        fits: Callable[[dict[str, Any] | None], bool],
+    ) -> None:
+        self.statement, self.locks, self.values, self.fits = statement, locks, values, fits
         self.known: tuple[bytes | None, ...] | None = None  # as the server sent it when it was last found to fit
 
     def judge(self, row: dict[str, Any] | None) -> None:

@@ -190,8 +190,9 @@ class DB(Work, anodb.DB):  # type: ignore[misc]
     def assumption(self, query: str, fits: Callable[[dict[str, Any] | None], bool], **named: Any) -> Assumption:
         """Assume the row of a query.
 
-        :param query: name of a query that is @primary and gives one row or none.
+        :param query: name of a query that is @primary and gives one row or none; `_lock` and `_share` after it name the same
+            with a lock that keeps off all others, and one that keeps off who would change the row.
         :param fits: whether the row found is the one that was assumed.
         """
-        statement = self.queries[query]
-        return Assumption(statement, statement.values(named), fits)
+        statement, *locks = (self.queries[query + how] for how in ("", "_lock", "_share"))
+        return Assumption(statement, (locks[0], locks[1]), statement.values(named), fits)

@@ -36,7 +36,7 @@ class Unit:
     :param writes: whether its queries go to the writing side.
     """
 
-    __slots__ = ("after", "aside", "assumption", "held", "ran", "writes")
+    __slots__ = ("after", "aside", "assumption", "held", "ran", "read", "shares", "writes")
 
     def __init__(self, writes: bool) -> None:
         self.writes = writes
@@ -45,6 +45,8 @@ class Unit:
         self.held: dict[Pool, Session] = {}
         self.ran: list[tuple[str, float, float]] = []
         self.assumption: Assumption | None = None
+        self.read = False  # whether the assumed row was read, without a lock; what writes reads it once more, with one
+        self.shares = False  # whether others may hold it as well
 
 
 class Current(threading.local):
@@ -102,12 +104,20 @@ class Work:
         """The queries of the request so far: name, when it began (in the seconds of `time.perf_counter()`), duration."""
         return self._current.unit.ran
 
-    def assume(self, assumption: Assumption) -> None:
-        """Go on as if a row were known: it is read in the round trip of what the request reads next, or before it writes.
+    def assume(self, assumption: Assumption, read: bool = False) -> None:
+        """Go on as if a row were known: it is read in the round trip of what the request reads next.
 
-        If it is another one by then, the request runs again.
+        What writes reads it in its own transaction, under a lock: whoever changes the row meanwhile waits for the end of that,
+        or was first, and is seen. If the row is another one by then, the request runs again.
+
+        :param read: whether it was read just now, so that only what writes reads it once more.
         """
-        self._current.unit.assumption = assumption
+        unit = self._current.unit
+        unit.assumption, unit.read, unit.shares = (assumption if unit.writes or not read else None), read, False
+
+    def share(self) -> None:
+        """Let others hold the assumed row at once: what the request writes leaves it alone."""
+        self._current.unit.shares = True
 
     def verify(self) -> None:
         """Read now what is assumed and has not been read yet.
@@ -115,10 +125,16 @@ class Work:
         :raises errors.Problem: it is not so, run the request again.
         """
         unit = self._current.unit
-        if assumption := unit.assumption:
-            unit.assumption = None
-            rows = self._run(self.fresh, assumption.statement, assumption.values, unit)[1]
-            assumption.judge(rows[0] if rows else None)
+        if unit.assumption and not unit.read:
+            self._judge(unit.assumption, self.fresh, unit.assumption.statement)
+
+    def _judge(self, assumption: Assumption, pool: Pool, statement: Statement) -> None:
+        unit = self._current.unit
+        unit.assumption = None
+        rows = self._run(pool, statement, assumption.values, unit)[1]
+        assumption.judge(rows[0] if rows else None)
+        if unit.writes and pool is self.fresh:
+            unit.assumption, unit.read = assumption, True
 
     def execute(self, statement: Statement, named: dict[str, Any]) -> Found:
         """Run a statement on the session that suits it: number of rows touched, and the rows."""
@@ -127,8 +143,8 @@ class Work:
             self.verify()
             return self._autonomous(statement, values)
         if unit.writes and not statement.primary:
-            if unit.assumption:
-                self.verify()  # first: what is undone leaves gaps in sequences
+            if assumption := unit.assumption:  # first: what is undone leaves gaps in sequences
+                self._judge(assumption, self.writer, assumption.locks[unit.shares])
             return self._run(self.writer, statement, values, unit)
         if self.bound and not (unit.aside or statement.primary):
             self.verify()
@@ -163,7 +179,9 @@ class Work:
         session = unit.held.get(pool)
         if session is None:
             session = unit.held[pool] = pool.take()
-        assumption, unit.assumption = unit.assumption, None
+        assumption = None if unit.writes else unit.assumption
+        if assumption:
+            unit.assumption = None
         before, after = self._around(pool, session, position)
         if assumption:
             before.append((assumption.statement, assumption.values))
@@ -180,6 +198,8 @@ class Work:
             else:
                 result = session.run(statement, values)
         except psycopg.Error as error:
+            if error.sqlstate == "25006" and pool is not self.writer:
+                raise errors.from_database(error, reads=True) from error
             lost = session.lost() and not session.silent  # a silent server may yet do it, and would be silent again
             if lost or error.sqlstate is None or error.sqlstate in ("25006", "26000", "0A000"):
                 self.release(broken=session)
