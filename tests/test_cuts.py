@@ -157,7 +157,7 @@ def test_who_sends_too_much_before_reading_gets_the_answer(path: str) -> None:
 def test_who_waits_to_be_told_is_told_before_he_sends_too_much() -> None:
     with connect() as link:
         link.sendall(request("/stuff", FORM, b"", 8 << 20, Expect="100-continue"))
-        assert answer(link)[0] == (100 if PROXY == "haproxy" else 413)  # it waits for bodies itself
+        assert answer(link)[0] == (100 if PROXY in ("haproxy", "apache") else 413)  # they ask for bodies themselves
 
 
 @pytest.mark.parametrize(

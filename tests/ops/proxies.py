@@ -1,8 +1,7 @@
 """Cut, over-long and slow bodies through the proxies of deploy/, HAProxy and nginx: `make check.proxies`.
 
-Runs tests/test_cuts.py against each, and sends odd requests to nginx, whose refusals must be JSON as well. HAProxy answers those
-with a page that cannot be replaced (its errorfile is for what it has understood).
-Apache is for `make deploy.check`.
+Runs tests/test_cuts.py against each, and sends odd requests to nginx, whose refusals must be JSON as well. HAProxy answers
+those with a page that cannot be replaced: its errorfile is for requests that it could parse. Apache: `make deploy.check`.
 """
 
 import json
