@@ -59,6 +59,10 @@ lock: venv/.dev ## pin the latest versions that pyproject.toml allows, with hash
 	venv/bin/uv pip compile --quiet --upgrade --group redis -c requirements.txt -o requirements-redis.txt
 	venv/bin/uv pip compile --quiet --upgrade pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
 
+.PHONY: advisories
+advisories: venv/.dev ## tell which known faults the locked versions have, by FILE, advisories in the OSV format (docs/lock.md)
+	@venv/bin/python tests/ops/advisories.py $(FILE)
+
 ##
 ## the server
 ##
@@ -91,11 +95,11 @@ psql: venv/.run ## open the database
 	@exec $(WITH_DB) psql
 
 .PHONY: doctor
-doctor: venv/.run ## tell whether the configuration is safe to deploy
+doctor: venv/.run ## say what was looked at in the configuration, and what would stop a deployment with it
 	@$(WITH_DB) $(FLASK) doctor
 
 .PHONY: admin
-admin: venv/.run ## make an administrator, LOGIN=...; the password comes from a prompt or standard input
+admin: venv/.run ## make an administrator, LOGIN=...; the password is asked for twice, or read from the standard input
 	@$(WITH_DB) $(FLASK) admin $(LOGIN)
 
 .PHONY: audit.verify
@@ -269,6 +273,10 @@ check: venv/.dev ## all that must pass, as continuous integration runs it: each 
 	[ $${#failed[@]} = 0 ] || printf 'FAILED: %s\n' "$${failed[*]}"
 	echo "parts: $${#passed[@]} passed, $${#failed[@]} failed"
 	[ $${#failed[@]} = 0 ]
+
+.PHONY: check.lock
+check.lock: venv/.dev ## set-up installs the lock alone, whatever is released tomorrow, by Debian 12's pip and by the latest
+	@venv/bin/python tests/ops/lock.py
 
 .PHONY: check.failover
 check.failover: venv/.run ## three PostgreSQL nodes, the primary killed under load: no acknowledged write is lost

@@ -1,11 +1,12 @@
 """Commands of the server, `flask --app app doctor | admin LOGIN | audit-verify`, and the refusal to start when unsafe."""
 
-import getpass
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
-from flask import Flask
+from flask import Config, Flask, current_app
 from flask.cli import with_appcontext
 from FlaskSimpleAuth import ErrorResponse
 
@@ -15,10 +16,12 @@ from engine.db.database import db
 from engine.http import cors
 from engine.types import Login
 
+LOOKED = "the token's secret, cost and length of passwords, common passwords, FSA_AUTH, debug modes, CORS_ORIGINS, REDIS_URL"
 
-def faults(app: Flask) -> list[str]:
-    """What makes a deployed instance unsafe, one sentence each."""
-    conf, found = app.config, []
+
+def faults(app: Flask, conf: dict[str, Any]) -> list[str]:
+    """The settings that make a deployed instance unsafe, one sentence each."""
+    found = cors.faults(conf["CORS_ORIGINS"])
     secret = str(conf.get("FSA_TOKEN_SECRET") or "")
     if len(secret.encode()) < 32 or len(set(secret)) < 8:
         found.append("FSA_TOKEN_SECRET has less than 256 bits (openssl rand -hex 32 makes a good one)")
@@ -30,17 +33,21 @@ def faults(app: Flask) -> list[str]:
         found.append("FSA_AUTH contains fake, which trusts whoever is local")
     if app.debug or conf.get("FSA_MODE", "prod") != "prod":
         found.append("a debug mode is on (FLASK_DEBUG or FSA_MODE)")
-    found += attempts.faults(conf)
+    if not Path(conf["PASSWORD_COMMON"]).is_file():
+        found.append(f"PASSWORD_COMMON names no file: {conf['PASSWORD_COMMON']}")
+    return found + attempts.faults(conf)
+
+
+def open_doors(app: Flask) -> list[str] | None:
+    """The fault of demonstration users with their known passwords, if there are any; None if the database is away."""
     try:
         with app.app_context():
-            demonstration = [login for login, password in _demonstration(app) if _opens(login, password)]
-        if demonstration:
-            found.append(f"demonstration users are there with their known passwords: {' '.join(demonstration)}")
+            found = [login for login, password in _demonstration(app) if _opens(login, password)]
     except errors.Problem:
-        app.logger.warning("the database is away: not checked for demonstration users")
+        return None
     finally:
         db.release()
-    return found
+    return [f"demonstration users are there with their known passwords: {' '.join(found)}"] if found else []
 
 
 def _demonstration(app: Flask) -> list[list[str]]:
@@ -54,14 +61,29 @@ def _opens(login: str, password: str) -> bool:
 
 
 @click.command("doctor")
+@with_appcontext
 def doctor() -> None:
-    """Tell whether the configuration is safe (an unsafe one does not even get here)."""
-    click.echo("all is well")
+    """Say what was looked at, and what would stop an instance that is deployed (LOCAL = False) with this configuration."""
+    app = current_app
+    stated = Config(app.root_path)  # as the file has it: a local instance has made a secret of its own since
+    stated.from_envvar("APP_CONFIG")
+    found = faults(app, {**app.config, "FSA_TOKEN_SECRET": stated.get("FSA_TOKEN_SECRET")})
+    users = open_doors(app)
+    click.echo(f"configuration: {os.environ['APP_CONFIG']} (LOCAL = {app.config['LOCAL']})")
+    click.echo(f"looked at: {LOOKED}{'' if users is None else '; demonstration users in the database'}")
+    if users is None:
+        click.echo("NOT looked at: demonstration users, as the database is away")
+    if found := found + (users or []):
+        raise click.ClickException("deployed, it would refuse to start:\n- " + "\n- ".join(found))
+    click.echo("nothing that was looked at would stop a deployment")
 
 
-def read_password() -> str:
-    """A password, from a prompt or from standard input: never from an argument, which others can see."""
-    return getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+def read_password(length: int) -> str:
+    """A password, asked for twice on a terminal, else a line of standard input; no argument, as others can see those."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    text = f"Password ({length} characters at least)"
+    return click.prompt(text, hide_input=True, confirmation_prompt="The same again")
 
 
 @click.command("admin")
@@ -69,13 +91,15 @@ def read_password() -> str:
 @with_appcontext
 def admin(login: str) -> None:
     """Make LOGIN an administrator; the password comes from a prompt, or from standard input."""
+    length = auth.passwords().length
     try:
         db.open(True)
-        uid = db.add_users(login=Login(login), pword=auth.hash_password(read_password()), admin=True)
+        uid = db.add_users(login=Login(login), pword=auth.hash_password(read_password(length)), admin=True)
         db.commit()
     except (errors.Problem, ErrorResponse) as refused:
         db.rollback()
-        raise click.ClickException(refused.message) from None
+        short = getattr(refused, "code", None) == "password_too_short"
+        raise click.ClickException(refused.message + f" It needs {length} characters." * short) from None
     finally:
         db.release()
     click.echo(f"user {uid}: {login}")
@@ -105,6 +129,12 @@ def init_app(app: Flask) -> None:
     """
     for command in (doctor, admin, audit_verify):
         app.cli.add_command(command)
-    found = cors.faults(app.config["CORS_ORIGINS"])
-    if found := found if app.config["LOCAL"] else found + faults(app):
+    if app.config["LOCAL"]:
+        found = cors.faults(app.config["CORS_ORIGINS"])
+    else:
+        found, users = faults(app, app.config), open_doors(app)
+        if users is None:
+            app.logger.warning("the database is away: not checked for demonstration users")
+        found += users or []
+    if found:
         sys.exit("refusing to start:\n- " + "\n- ".join(found))

@@ -257,6 +257,12 @@ class Change(TypedDict):
     after: dict[str, Any] | None
 
 
+class Root(TypedDict):
+    name: str
+    version: str
+    links: dict[str, str]
+
+
 class Version(TypedDict):
     app: str
     version: str

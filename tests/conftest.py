@@ -203,7 +203,9 @@ def raw(client: Any) -> Callable[..., Any]:
             base = os.environ["FLASK_TESTER_APP"]
             from FlaskTester import RequestFlaskResponse
 
-            return RequestFlaskResponse(client._requests.request(method, base + path, data=body, headers=named))
+            return RequestFlaskResponse(
+                client._requests.request(method, base + path, data=body, headers=named, allow_redirects=False)
+            )
         return client._client.open(path, method=method, data=body, headers=named)
 
     return send

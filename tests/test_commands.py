@@ -1,6 +1,7 @@
 """What an operator may rely on: commands, and the refusal to start when unsafe."""
 
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from inside import environment
 
 pytestmark = pytest.mark.internal
 TESTS = HERE / "tests" / "app.conf"
+WELL = "nothing that was looked at would stop a deployment"
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def test_a_deployed_instance_without_demonstration_users_starts(tmp_path: Path, 
     sql("DELETE FROM Owned")
     sql("UPDATE Utilisateur SET pword = '$2b$04$abcdefghijklmnopqrstuuWmYPo7Jb4XqfSPJWqDz6QSPJQfFLmWq'")
     safe = start(tmp_path, LOCAL=False, PASSWORD_COST=10, PASSWORD_LENGTH=8)
-    assert (safe.returncode, safe.stdout) == (0, "all is well\n"), safe.stderr
+    assert (safe.returncode, safe.stdout.splitlines()[-1]) == (0, WELL), safe.stderr
 
 
 def test_what_could_not_work_stops_a_local_instance_too(tmp_path: Path) -> None:
@@ -64,7 +66,25 @@ def test_what_could_not_work_stops_a_local_instance_too(tmp_path: Path) -> None:
 
 
 def test_a_local_instance_may_be_anything(tmp_path: Path) -> None:
-    assert start(tmp_path, FSA_TOKEN_SECRET=None).stdout == "all is well\n"
+    assert start(tmp_path, FSA_TOKEN_SECRET=None, PASSWORD_LENGTH=1).stdout.startswith("configuration: ")
+
+
+def test_the_doctor_says_what_it_looked_at_and_what_would_stop_a_deployment() -> None:
+    told = doctor(os.environ | {"APP_CONFIG": str(HERE / "app.conf")})
+    assert told.returncode == 1
+    assert told.stdout.startswith(f"configuration: {HERE / 'app.conf'} (LOCAL = True)\nlooked at: the token's secret, ")
+    assert told.stdout.endswith("; demonstration users in the database\n")
+    assert "deployed, it would refuse to start:\n- " in told.stderr
+    for one in ("FSA_TOKEN_SECRET", "PASSWORD_LENGTH", "calvin hobbes susie"):
+        assert one in told.stderr
+    assert told.stderr.count("\n- ") == 3
+
+
+def test_the_doctor_says_what_it_could_not_look_at(tmp_path: Path) -> None:
+    nowhere = {"db": "postgres", "conn": "host=/nowhere", "queries": "queries.sql"}
+    told = start(tmp_path, PASSWORD_COST=10, PASSWORD_LENGTH=8, ANODB=nowhere, PASSWORD_COMMON="/nowhere")
+    assert "NOT looked at: demonstration users" in told.stdout
+    assert "\n- PASSWORD_COMMON names no file: /nowhere\n" in told.stderr
 
 
 def test_a_deployed_instance_starts_while_the_database_is_away(tmp_path: Path) -> None:
@@ -78,7 +98,7 @@ def test_what_a_deployed_instance_is_configured_with_is_safe_but_for_a_bad_secre
     env = os.environ | {"APP_CONFIG": str(HERE / "deploy" / "app.conf"), "APP_NAME": "stuff", "REDIS_URL": ""}
     env |= {"PGHOST": "/nowhere", "PGPORT": "5432", "PGDATABASE": "stuff", "PGUSER": "stuff"}
     safe = doctor(env | {"APP_SECRET": "0123456789abcdef" * 4})
-    assert (safe.returncode, safe.stdout) == (0, "all is well\n"), safe.stderr
+    assert (safe.returncode, safe.stdout.splitlines()[-1]) == (0, WELL), safe.stderr
     refused = doctor(env | {"APP_SECRET": "short"})
     assert refused.stderr.count("\n- ") == 1, refused.stderr
     assert "FSA_TOKEN_SECRET" in refused.stderr
@@ -88,23 +108,37 @@ def test_the_first_administrator_is_made_by_a_command(flask: Any, client: Any) -
     made = flask("admin", "root", input="a very good password\n")
     assert (made.exit_code, made.output) == (0, "user 4: root\n")
     assert client.get("/admin", 200, headers=basic("root", "a very good password")).json == "hello admin root!"
-    for name, password, why in (("root", "swordfish", "taken"), ("r:t", "swordfish", "colons"), ("new", "x", "short")):
+    for name, password, why in (
+        ("root", "swordfish", "taken"),
+        ("r:t", "swordfish", "colons"),
+        ("new", "x", "too short! It needs 4 characters."),
+    ):
         refused = flask("admin", name, input=password + "\n")
         assert refused.exit_code == 1
         assert why in refused.output
         assert password not in refused.output
 
 
-def test_the_password_is_asked_for_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine import commands
-
-    class Terminal:
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setattr("sys.stdin", Terminal())
-    monkeypatch.setattr("getpass.getpass", lambda: "typed in secret")
-    assert commands.read_password() == "typed in secret"
+def test_the_password_is_asked_for_twice_on_a_terminal(client: Any) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "flask", "--app", "app", "admin", "root"]
+    # without a terminal of its session, the password is read from the standard input
+    with subprocess.Popen(command, cwd=HERE, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as run:
+        os.close(theirs)
+        said = ""
+        for question, typed in (
+            ("Password (4 characters at least): ", "typed in secret"),
+            ("The same again: ", "typed in secert"),
+            ("Password (4 characters at least): ", "typed in secret"),
+            ("The same again: ", "typed in secret"),
+        ):
+            while question not in said:
+                said += os.read(ours, 1000).decode()
+            said = said.partition(question)[2]
+            os.write(ours, typed.encode() + b"\n")
+    os.close(ours)
+    assert run.returncode == 0
+    client.get("/admin", 200, headers=basic("root", "typed in secret"))
 
 
 def test_verifying_without_a_database_says_so(flask: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,7 +171,7 @@ def test_the_page_takes_nothing_from_elsewhere_and_no_inline_script(client: Any)
         client.get("/" + path, 200)
 
 
-@pytest.mark.parametrize("file", ["VERSION", "index.html", "..%2f..%2fapp.py", "..", "x"])
+@pytest.mark.parametrize("file", ["VERSION", "index.html", "..%2f..%2fapp.py", "x/..", "x"])
 def test_nothing_else_is_sent(client: Any, file: str) -> None:
     client.get(f"/docs/{file}", 404)
 

@@ -12,6 +12,7 @@ CALLERS = ["nobody", "bad password", "expired token", "forged token", "revoked t
 # the owner is hobbes, user 2; other is susie, user 3; admin is calvin, user 1
 TABLE = """
 method path             nobody badpw expired forged revoked other owner admin
+GET    /                   200   200     200    200     200   200   200   200
 GET    /version            200   200     200    200     200   200   200   200
 GET    /live               200   200     200    200     200   200   200   200
 GET    /ready              200   200     200    200     200   200   200   200

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from conftest import below
 
 
 def test_version_says_what_runs(client: Any, sql: Any) -> None:
@@ -13,6 +14,29 @@ def test_version_says_what_runs(client: Any, sql: Any) -> None:
     assert version["user"] is None
     assert [(version["schema"],)] == sql("SELECT max(version) FROM Schema_Version")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+[+-]\d\d:\d\d", version["now"])
+
+
+def test_the_root_says_what_this_is_and_where_to_begin(client: Any) -> None:
+    response = client.get("/", 200)
+    assert (response.json["name"], response.json["version"]) == ("stuff", client.get("/version", 200).json["version"])
+    links = response.json["links"]
+    assert links.keys() >= {"docs", "openapi", "stuff", "users", "owned", "audit"}
+    for path in ("docs", "openapi", "stuff"):
+        client.get(below(links[path]), 200)
+    assert "Accept" in response.headers["Vary"]
+
+
+@pytest.mark.parametrize("accept", ["text/html", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"])
+def test_a_browser_is_sent_from_the_root_to_the_page(raw: Any, accept: str) -> None:
+    response = raw("GET", "/", Accept=accept)
+    assert response.status_code == 303
+    assert below(response.headers["Location"]) == "/docs"
+    assert "Accept" in response.headers["Vary"]
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/json, text/html;q=0.9", "application/problem+json", "*/*"])
+def test_others_are_not(client: Any, accept: str) -> None:
+    client.get("/", 200, headers={"Accept": accept})
 
 
 def test_live_and_ready(client: Any) -> None:

@@ -33,6 +33,7 @@ MAX_TARGET = 8000  # characters of a path and its query together, as elsewhere (
 MAX_NAMES = 100  # of parameters in a request; no route has a tenth of that
 TRIES = 2, 1, 0  # how many runs are left of a request whose transaction was undone through no fault of its own
 FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
+JSON_OR_HTML = ["application/json", "text/html"]
 NONE: dict[str, Any] = {}
 ETAG = re.compile(r'(W/)?"([^"]*)"')
 
@@ -45,6 +46,7 @@ def declare(**what: Any) -> Callable[[T], T]:
     """State of a route, under its rule, what its signature cannot say.
 
     :param produces: media types of its answers, if they are not JSON.
+    :param page: path to which a browser is sent, that is who prefers text/html.
     :param deprecated: datetime since when it should no longer be used (RFC 9745).
     :param sunset: datetime when it will be gone (RFC 8594).
     :param stored: False for a POST whose answer is a secret, hence not kept for an Idempotency-Key.
@@ -71,9 +73,14 @@ def page(row: dict[str, Any], total: int | None = None) -> Any:
     return Page(row, total=total)
 
 
+def url(path: str) -> str:
+    """The URL of a path that is relative to where the API is mounted."""
+    return here().request.root_path + path
+
+
 def created(body: Any, path: str | None = None) -> Any:
     """201, with the URL of the new resource if it has one; `path` is relative to where the API is mounted."""
-    return body, 201, {"Location": here().request.root_path + path} if path else {}
+    return body, 201, {"Location": url(path)} if path else {}
 
 
 def created_all(row: dict[str, Any]) -> Any:
@@ -298,8 +305,11 @@ def check() -> flask.Response | None:
     if len(environ["PATH_INFO"]) + len(environ.get("QUERY_STRING", "")) > MAX_TARGET:
         raise RequestURITooLarge
     accept = environ.get("HTTP_ACCEPT", "*/*")
-    if accept != "*/*" and not any(asked.accept_mimetypes[kind] for kind in _offers()):
-        raise NotAcceptable
+    if accept != "*/*":
+        if (page := declared().get("page")) and asked.accept_mimetypes.best_match(JSON_OR_HTML) == "text/html":
+            return flask.Response(b"", 303, {"Location": url(page)})
+        if not any(asked.accept_mimetypes[kind] for kind in _offers()):
+            raise NotAcceptable
     if query := environ.get("QUERY_STRING"):
         _check_utf8(query.encode("latin1"))
         names += [name for name, values in asked.args.lists() for _ in values]
@@ -349,6 +359,8 @@ def finish(response: flask.Response) -> flask.Response:
     if response._status_code == 401:  # FlaskSimpleAuth has named its own schemes
         headers.setdefault("WWW-Authenticate", f'Basic realm="{flask.current_app.config["FSA_REALM"]}"')
     if stated := declared():
+        if "page" in stated:
+            headers.add("Vary", "Accept")
         if "deprecated" in stated:
             headers["Deprecation"] = f"@{int(stated['deprecated'].timestamp())}"
         if "sunset" in stated:

@@ -45,6 +45,7 @@ HEADERS: dict[str, Object] = {
     "Deprecation": {"description": "Since when, as @ and a Unix time (RFC 9745)", "schema": {"type": "string"}},
     "Sunset": {"description": "When this route will be gone (RFC 8594)", "schema": {"type": "string"}},
 }
+DOCUMENTS = {"/docs", "/console", "/openapi.json"}
 DECLARES = {"deprecated": "Deprecation", "sunset": "Sunset"}
 DATES = {"deprecated": "Deprecated since", "sunset": "Gone after"}
 WITH = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}
@@ -190,6 +191,13 @@ class Contract:
                 yield route, method
 
     @cached_property
+    def links(self) -> dict[str, str]:
+        """Paths by name: the documents, and every list that is at no variable path."""
+        found = [route for route in self.routes if "GET" in route.methods and not route.variables]
+        paths = [one.path for one in found if one.path in DOCUMENTS or typing.get_origin(one.output[1]) is list]
+        return {path[1:].removesuffix(".json"): path for path in paths}
+
+    @cached_property
     def document(self) -> Object:
         """The OpenAPI document; its URLs are relative to where it is served from."""
         models: Object = {}
@@ -311,6 +319,8 @@ class Contract:
         if status == 201 and (links := self._links(route, kind)):
             success["links"] = links
         success["headers"] = _headers(names + extra)
+        if "page" in route.declared:
+            found[303] = {"description": "To the page for a browser", "headers": _headers([*names, "Location"])}
         if method == "GET" and not produces:
             found[304] = {"description": "Not changed: If-None-Match names it", "headers": _headers([*names, "ETag"])}
         for code, why in route.refusals(method).items():

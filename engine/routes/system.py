@@ -8,11 +8,20 @@ from FlaskSimpleAuth import Blueprint, Response
 from engine import errors
 from engine.auth import auth
 from engine.db.database import db
-from engine.http.wire import declare
+from engine.http.wire import declare, url
 from engine.metrics import counters
-from engine.types import Live, Ready, Version
+from engine.types import Live, Ready, Root, Version
 
 system = Blueprint("system", __name__)
+
+
+# GET /: where to begin
+@system.get("/", authorize="OPEN")
+@declare(page="/docs")
+def get_root() -> Root:
+    """Name and version of the server, and links to its documents and lists; a browser is sent to /docs."""
+    links = {name: url(path) for name, path in current_app.extensions["contract"].links.items()}
+    return {"name": current_app.name, "version": current_app.config["VERSION"], "links": links}
 
 
 # GET /version: what runs here
