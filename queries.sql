@@ -47,7 +47,8 @@ SELECT json_agg(shown) AS items,
     AND (SELECT stuff FROM Stuff WHERE stuff < min(shown.stuff) ORDER BY stuff DESC LIMIT 1) IS NOT NULL
     THEN json_build_array('-stuff', min(shown.stuff)) END AS next
 FROM (
-  SELECT sid, stuff FROM Stuff WHERE stuff < coalesce(:after::TEXT, chr(1114111)) ORDER BY stuff DESC LIMIT :size::INT
+  SELECT sid, stuff FROM Stuff WHERE stuff < coalesce(:after::TEXT, repeat(chr(1114111), 513))  -- longer than any text
+  ORDER BY stuff DESC LIMIT :size::INT
 ) AS shown;
 
 -- name: search_stuff(filter, sort, number, text, size)^
@@ -63,7 +64,8 @@ WITH page AS MATERIALIZED (
   (SELECT sid, stuff FROM Stuff WHERE stuff LIKE :filter AND :sort = 'stuff' AND stuff > coalesce(:text::TEXT, '')
    ORDER BY stuff LIMIT :size::INT + 1)
   UNION ALL
-  (SELECT sid, stuff FROM Stuff WHERE stuff LIKE :filter AND :sort = '-stuff' AND stuff < coalesce(:text::TEXT, chr(1114111))
+  (SELECT sid, stuff FROM Stuff
+   WHERE stuff LIKE :filter AND :sort = '-stuff' AND stuff < coalesce(:text::TEXT, repeat(chr(1114111), 513))
    ORDER BY stuff DESC LIMIT :size::INT + 1)
 )
 SELECT
@@ -126,6 +128,14 @@ SELECT 0 FROM Stuff WHERE sid = :sid AND :match IS NOT NULL AND NOT EXISTS (SELE
 -- name: get_auth(login)^
 -- What authentication and authorization need of a user, at each request. FRESH
 SELECT id, login, pword, isAdmin, epoch FROM Utilisateur WHERE login = :login;
+
+-- name: get_auth_lock(login)^
+-- The same in the transaction of a write that rests on it: nobody takes a right meanwhile.
+SELECT id, login, pword, isAdmin, epoch FROM Utilisateur WHERE login = :login FOR NO KEY UPDATE;
+
+-- name: get_auth_share(login)^
+-- The same for what leaves this row alone: one user's writes do not wait for each other.
+SELECT id, login, pword, isAdmin, epoch FROM Utilisateur WHERE login = :login FOR SHARE;
 
 -- name: set_pword_rehash(login, old, new)!
 -- Replace the hash of a password by a stronger one of the same: tokens live on. APART

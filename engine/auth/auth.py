@@ -35,7 +35,7 @@ from engine.auth.attempts import Attempts
 from engine.db.database import db
 from engine.fast.lean import here
 from engine.metrics import counters
-from engine.types import Login
+from engine.types import UNFIT, Login
 
 MAX_BYTES = 72  # of a password: bcrypt looks no further
 PASSWORDS, TOKENS = 10_000, 2_000  # that a process remembers, at a kilobyte each: forgetting costs a hash, or a round trip
@@ -102,12 +102,12 @@ class Passwords:
         forget()
         if stronger:
             db.set_pword_rehash(login=login, old=reference, new=stronger)
-        else:
-            shown, proof = _shown(user), self._digest(reference)
-            expected = db.expected("get_auth", lambda row: self._still(key, shown, proof, row), login=login)
-            with self._lock:
-                self._verified[key] = shown, expected
-        return cast(dict[str, Any], user)
+        shown, proof = _shown(user), self._digest(stronger or reference)
+        expected = db.expected("get_auth", lambda row: self._still(key, shown, proof, row), login=login)
+        with self._lock:
+            self._verified[key] = shown, expected
+        db.expect(expected, read=True)
+        return shown
 
     def verify(self, password: str, reference: str) -> tuple[bool, str | None]:
         """Whether a hash is that of a password, and a stronger one of the same, if it should be replaced."""
@@ -182,7 +182,9 @@ class Tokens:
         if len(self._known) >= TOKENS:
             self._known.clear()
         user, end = _shown(found[0]), found[1]
-        self._known[token] = user, end, db.expected("get_auth", lambda row: self._still(token, user, row), login=user["login"])
+        expected = db.expected("get_auth", lambda row: self._still(token, user, row), login=user["login"])
+        self._known[token] = user, end, expected
+        db.expect(expected, read=True)
         return user
 
     def _still(self, token: str, user: dict[str, Any], row: dict[str, Any] | None) -> bool:
@@ -255,15 +257,17 @@ class Auth:
         login, password = given.get("login"), given.get("pword")
         if not isinstance(login, str) or not isinstance(password, str):
             raise ErrorResponse("missing login and pword", 401)
-        if re.search("[\ud800-\udfff]", login + password):
-            raise ErrorResponse("malformed login or pword", 401)
+        if faults := [name for name, text in (("login", login), ("pword", password)) if UNFIT.search(text)]:
+            why = "contains a character that is not allowed (NUL or a lone surrogate)"
+            raise ErrorResponse("\n".join(f'error on parameter "{name}": {why}' for name in faults), 400)
         return _known(self.passwords.check(login, password))
 
 
 def _credentials(scheme: str) -> str | None:
     """What follows a scheme, whatever its case, in Authorization."""
     kind, _, credentials = here().request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-    return credentials.strip() if kind.lower() == scheme else None
+    # a token pasted as the JSON text that /login gave is still quoted; no quote belongs to a token or to base 64
+    return credentials.strip().strip('"') if kind.lower() == scheme else None
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
@@ -293,6 +297,7 @@ def is_admin(_: str) -> bool:
 
 def is_user(_: str, uid: int, __: Any) -> bool | None:
     """Object rule ("user",): the path names the caller; None, hence 404, if it names nobody."""
+    db.share()  # what it guards are the caller's objects, never the row of the user
     return True if here().g.user["id"] == uid else False if db.get_users_uid(uid=uid) else None
 
 
