@@ -437,8 +437,6 @@ def check() -> flask.Response | None:
                 raise BadRequest("the request body must be a JSON object")
             names += body
         elif asked.mimetype in FORMS:
-            if "HTTP_TRANSFER_ENCODING" in environ:  # a cut form is a form as well
-                raise LengthRequired
             if asked.mimetype != "multipart/form-data":
                 _check_utf8(asked.get_data(parse_form_data=False))
             names += [name for name, values in asked.form.lists() for _ in values]
@@ -447,6 +445,8 @@ def check() -> flask.Response | None:
             names.append(name)
         else:
             raise UnsupportedMediaType
+        if "HTTP_TRANSFER_ENCODING" in environ and not asked.is_json:  # what is left of a cut form or table is one as well
+            raise LengthRequired
     if len(names) > 1:
         _check_once(names)
     return None
