@@ -8,10 +8,10 @@ from pathlib import Path
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import database
-from engine import commands, errors
+from engine import commands
 from engine.auth import audit, auth
 from engine.fast import libpq
-from engine.http import bodies, cors, idempotency, wire
+from engine.http import bodies, cors, errors, idempotency, wire
 from engine.observe import observe
 from engine.openapi import openapi
 from engine.routes.audit import trail

@@ -183,12 +183,12 @@ def test_the_sealer_seals_from_time_to_time(sql: Any, client: Any) -> None:
 
 @pytest.mark.internal
 def test_a_sealer_without_a_database_tries_again_later(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    from engine import errors
     from engine.auth import audit
     from engine.db.database import DB
+    from engine.problem import Problem
 
     def away(*_: Any) -> None:
-        raise errors.Problem(503)
+        raise Problem(503)
 
     monkeypatch.setattr(DB, "execute", away)
     audit.Sealer(0).seal()
@@ -197,11 +197,11 @@ def test_a_sealer_without_a_database_tries_again_later(monkeypatch: pytest.Monke
 
 @pytest.mark.internal
 def test_a_refusal_that_cannot_be_told_is_503(client: Any, hobbes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine import errors
     from engine.auth import audit
+    from engine.problem import Problem
 
     def away(*_: Any) -> None:
-        raise errors.Problem(503)
+        raise Problem(503)
 
     monkeypatch.setattr(audit, "event", away)
     response = client.get("/admin", 503, headers=hobbes)

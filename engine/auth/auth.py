@@ -29,12 +29,12 @@ from flask import current_app, g, request
 from FlaskSimpleAuth import ErrorResponse, Flask, Request, err
 from passlib.context import CryptContext
 
-from engine import errors
 from engine.auth import audit
 from engine.auth.attempts import Attempts
 from engine.db.reference import db
 from engine.fast.lean import here
 from engine.metrics import counters
+from engine.problem import Problem
 from engine.types import UNFIT, Login
 
 MAX_BYTES = 72  # of a password: bcrypt looks no further
@@ -61,21 +61,21 @@ class Passwords:
     def hash(self, password: str, field: str) -> str:
         """The hash of a new password that is fit.
 
-        :raises errors.Problem: 400 if it is too short, too long or too common (NIST SP 800-63B 5.1.1).
+        :raises Problem: 400 if it is too short, too long or too common (NIST SP 800-63B 5.1.1).
         """
         if len(password) < self.length:
-            raise errors.Problem(400, "password too short!", "password_too_short", field)
+            raise Problem(400, "password too short!", "password_too_short", field)
         if len(password.encode()) > MAX_BYTES:
-            raise errors.Problem(400, f"password too long: over {MAX_BYTES} bytes", "password_too_long", field)
+            raise Problem(400, f"password too long: over {MAX_BYTES} bytes", "password_too_long", field)
         if password.lower() in self.common:
-            raise errors.Problem(400, "password too common", "password_too_common", field)
+            raise Problem(400, "password too common", "password_too_common", field)
         return cast(str, self.context.hash(password))
 
     def check(self, login: str, password: str) -> dict[str, Any]:
         """The user whose login and password these are.
 
         :raises ErrorResponse: 401 if they are nobody's.
-        :raises errors.Problem: 429 after too many attempts.
+        :raises Problem: 429 after too many attempts.
         """
         login = login[: Login.high + 1]  # a longer one is nobody's; the tables of attempts and events take no more than some
         key = self._digest(f"{login}\0{password}")
@@ -136,7 +136,7 @@ class Passwords:
         (made, forget), limits = self.attempts.add(login, _address()), self.limits
         most = 1 if made["login"] > limits["login"] else limits["pair"]
         if made["pair"] > most or made["address"] > limits["address"]:
-            raise errors.Problem(
+            raise Problem(
                 429,
                 headers={
                     "Retry-After": str(made["wait"]),
@@ -335,10 +335,10 @@ def hash_password(password: str, field: str = "pword") -> str:
 def check_password(login: str, password: str, field: str) -> None:
     """Check the old password once more.
 
-    :raises errors.Problem: 400 if it is not right.
+    :raises Problem: 400 if it is not right.
     """
     if not passwords().verify(password, db.get_auth(login=login)["pword"])[0]:
-        raise errors.Problem(400, "the old password is not right", "wrong_password", field)
+        raise Problem(400, "the old password is not right", "wrong_password", field)
 
 
 def _auth() -> Auth:

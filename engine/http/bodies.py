@@ -26,7 +26,7 @@ from typing import Any
 
 from FlaskSimpleAuth import Flask
 
-from engine.errors import CODES
+from engine.problem import CODES
 
 PATIENCE = 0.1  # seconds to wait for other bodies to be read
 STEP = 1 << 16  # bytes read at once

@@ -5,11 +5,11 @@ import platform
 from flask import current_app
 from FlaskSimpleAuth import Blueprint, Response
 
-from engine import errors
 from engine.auth import auth
 from engine.db.reference import db
 from engine.http.wire import declare, url
 from engine.metrics import counters
+from engine.problem import Problem
 from engine.types import Live, Ready, Root, Version
 
 system = Blueprint("system", __name__)
@@ -48,7 +48,7 @@ def get_ready() -> Ready:
     """Check the database, a session of the pool, and the version of the schema."""
     found, needed = db.get_now()["schema"], current_app.config["SCHEMA"]
     if found < needed:
-        raise errors.Problem(503, f"schema version {needed} is needed, {found} was found", "schema_outdated")
+        raise Problem(503, f"schema version {needed} is needed, {found} was found", "schema_outdated")
     return {"ready": True, "schema": found}
 
 
