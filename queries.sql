@@ -159,16 +159,26 @@ UPDATE Utilisateur SET pword = :pword WHERE login = :login;
 -- Log out everywhere: the tokens of before die.
 UPDATE Utilisateur SET epoch = epoch + 1 WHERE login = :login;
 
--- name: list_users(filter, after, size)^
--- A page of users, and where the next one begins if there is more. Never a hash.
-SELECT json_agg(shown) AS items,
-  CASE WHEN count(*) = :size::INT
-    AND (SELECT id FROM Utilisateur WHERE login LIKE :filter AND id > max(shown.id) ORDER BY id LIMIT 1) IS NOT NULL
-    THEN json_build_array('id', max(shown.id)) END AS next
-FROM (
-  SELECT id, login, isAdmin, created FROM Utilisateur
-  WHERE login LIKE :filter AND id > coalesce(:after::INT, 0) ORDER BY id LIMIT :size::INT
-) AS shown;
+-- name: list_users(filter, sort, number, text, size)^
+-- A page of users in one of the orders, of which one is executed, and where the next one begins if there is more. Never a hash.
+WITH page AS MATERIALIZED (
+  (SELECT id, login, isAdmin, created FROM Utilisateur
+   WHERE :sort = 'id' AND login LIKE :filter AND id > coalesce(:number::INT, 0) ORDER BY id LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT id, login, isAdmin, created FROM Utilisateur
+   WHERE :sort = '-id' AND login LIKE :filter AND id < coalesce(:number::INT, 2147483647) ORDER BY id DESC LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT id, login, isAdmin, created FROM Utilisateur
+   WHERE :sort = 'login' AND login LIKE :filter AND login > coalesce(:text::TEXT, '') ORDER BY login LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT id, login, isAdmin, created FROM Utilisateur
+   WHERE :sort = '-login' AND login LIKE :filter AND login < coalesce(:text::TEXT, repeat(chr(1114111), 65))
+   ORDER BY login DESC LIMIT :size::INT + 1)
+)
+SELECT
+  (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
+  (SELECT json_build_array(:sort, CASE WHEN :sort LIKE '%id' THEN to_json(id) ELSE to_json(login) END)
+   FROM page WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
 
 -- name: count_users(filter)$
 -- How many match; only on request, as all counts.
@@ -203,15 +213,42 @@ SELECT 0 FROM Utilisateur WHERE id = :uid AND :match IS NOT NULL AND NOT EXISTS 
 -- OWNED
 --
 
--- name: list_owned(after, size)^
--- A page of all that is owned, and where the next one begins if there is more.
+-- name: list_owned(sort, number, text, size)^
+-- A page of all that is owned in one of the orders, of which one is executed, and where the next one begins if there is more.
+-- Those of one text are in the order of their owners, who own such a one once.
 WITH page AS MATERIALIZED (  -- which Citus can collect from all shards
-  SELECT oid, object, owner FROM Owned WHERE oid > coalesce(:after::INT, 0) ORDER BY oid LIMIT :size::INT + 1
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = 'oid' AND oid > coalesce(:number::INT, 0) ORDER BY oid LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = '-oid' AND oid < coalesce(:number::INT, 2147483647) ORDER BY oid DESC LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = 'object' AND (object, owner) > (coalesce(:text::TEXT, ''), coalesce(:number::INT, 0))
+   ORDER BY object, owner LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = '-object'
+     AND (object, owner) < (coalesce(:text::TEXT, repeat(chr(1114111), 513)), coalesce(:number::INT, 2147483647))
+   ORDER BY object DESC, owner DESC LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = 'owner'
+     AND (owner, oid) > (coalesce(CASE WHEN :sort = 'owner' THEN :text::INT END, 0), coalesce(:number::INT, 0))
+   ORDER BY owner, oid LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = '-owner'
+     AND (owner, oid) < (coalesce(CASE WHEN :sort = '-owner' THEN :text::INT END, 2147483647), coalesce(:number::INT, 2147483647))
+   ORDER BY owner DESC, oid DESC LIMIT :size::INT + 1)
 )
 SELECT
   (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
-  (SELECT json_build_array('oid', oid) FROM page
-   WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
+  (SELECT CASE
+     WHEN :sort LIKE '%oid' THEN json_build_array(:sort, oid)
+     WHEN :sort LIKE '%object' THEN json_build_array(:sort, owner, object)
+     ELSE json_build_array(:sort, oid, owner::TEXT) END
+   FROM page WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
 
 -- name: list_owned_uid(uid, after, size)^
 -- A page of what one user owns.
@@ -222,6 +259,24 @@ SELECT json_agg(shown) AS items,
 FROM (
   SELECT oid, object, owner FROM Owned WHERE owner = :uid AND oid > coalesce(:after::INT, 0) ORDER BY oid LIMIT :size::INT
 ) AS shown;
+
+-- name: list_owned_uid_by(uid, sort, number, text, size)^
+-- The same in another order than that of the keys.
+WITH page AS MATERIALIZED (
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = '-oid' AND owner = :uid AND oid < coalesce(:number::INT, 2147483647) ORDER BY oid DESC LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = 'object' AND owner = :uid AND object > coalesce(:text::TEXT, '') ORDER BY object LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = '-object' AND owner = :uid AND object < coalesce(:text::TEXT, repeat(chr(1114111), 513))
+   ORDER BY object DESC LIMIT :size::INT + 1)
+)
+SELECT
+  (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
+  (SELECT json_build_array(:sort, CASE WHEN :sort = '-oid' THEN to_json(oid) ELSE to_json(object) END)
+   FROM page WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
 
 -- name: count_owned()$
 -- How much there is in all.
