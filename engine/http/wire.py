@@ -31,10 +31,11 @@ from werkzeug.http import http_date
 from werkzeug.routing import BaseConverter
 
 from engine import errors
-from engine.db.database import READS, db
-from engine.db.session import Json
+from engine.db.reference import db
+from engine.db.statement import Json
 from engine.fast import lean
 from engine.fast.lean import here
+from engine.http.transaction import READS
 
 MAX_TARGET = 8000  # characters of a path and its query together, as elsewhere (nginx, Apache)
 MAX_NAMES = 100  # of parameters in a request; no route has a tenth of that
@@ -288,7 +289,7 @@ class Flask(lean.Flask):
                     if problem.status >= 500:
                         raise
                     answer = errors.from_problem(problem)
-                db.confirm()  # first who calls, then what is wrong with it
+                db.verify()  # first who calls, then what is wrong with it
                 return answer
             except errors.Problem as problem:
                 db.rollback()
@@ -436,8 +437,6 @@ def check() -> flask.Response | None:
                 raise BadRequest("the request body must be a JSON object")
             names += body
         elif asked.mimetype in FORMS:
-            if "HTTP_TRANSFER_ENCODING" in environ:  # a cut form is a form as well
-                raise LengthRequired
             if asked.mimetype != "multipart/form-data":
                 _check_utf8(asked.get_data(parse_form_data=False))
             names += [name for name, values in asked.form.lists() for _ in values]
@@ -446,6 +445,8 @@ def check() -> flask.Response | None:
             names.append(name)
         else:
             raise UnsupportedMediaType
+        if "HTTP_TRANSFER_ENCODING" in environ and not asked.is_json:  # what is left of a cut form or table is one as well
+            raise LengthRequired
     if len(names) > 1:
         _check_once(names)
     return None
