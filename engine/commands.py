@@ -125,16 +125,20 @@ def audit_verify() -> None:
 def init_app(app: Flask) -> None:
     """Offer the commands, and refuse to start on what is unsafe.
 
-    :raises SystemExit: with all that is wrong; a local instance may be unsafe.
+    :raises SystemExit: with all that is wrong (in debug mode RuntimeError); a local instance may be unsafe.
     """
     for command in (doctor, admin, audit_verify):
         app.cli.add_command(command)
     if app.config["LOCAL"]:
         found = cors.faults(app.config["CORS_ORIGINS"])
+        context = click.get_current_context(silent=True)
+        if context is None or context.info_name == "run":  # a server
+            found += db.faults(Path(app.root_path, app.config["ANODB"]["queries"]))
     else:
         found, users = faults(app, app.config), open_doors(app)
         if users is None:
             app.logger.warning("the database is away: not checked for demonstration users")
         found += users or []
     if found:
-        sys.exit("refusing to start:\n- " + "\n- ".join(found))
+        why = "refusing to start:\n- " + "\n- ".join(found)
+        raise RuntimeError(why) if app.debug else SystemExit(why)  # the reloader goes on after an Exception

@@ -63,9 +63,11 @@ class Counters:
         :raises OSError: the folder cannot be made or is another user's.
         """
         self._lock = threading.Lock()  # after a fork, the parent's may be held
-        self.folder = Path(folder) if folder else _usual()
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.folder.is_symlink() or self.folder.stat().st_uid != os.geteuid():
+        # a folder in a place that others write to may be theirs: then another name is tried, by all processes in one order
+        for self.folder in [Path(folder)] if folder else _usual():
+            if _made(self.folder):
+                break
+        else:
             raise PermissionError(f"{self.folder} is not ours")
         with self._exclusive():
             # NOTE the lock lasts as long as this process, unlike its number it cannot be another's
@@ -172,8 +174,14 @@ class Counters:
         return "\n".join(lines) + "\n"
 
 
-def _usual() -> Path:
-    """In memory where that can be, and without what servers that are no more have left."""
+def _made(folder: Path) -> bool:
+    """Make a folder; False if it is there and not ours."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return not folder.is_symlink() and folder.stat().st_uid == os.geteuid()
+
+
+def _usual() -> Iterator[Path]:
+    """Names of a folder in memory, where that can be; what servers that are no more have left is removed."""
     base = Path("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir())  # noqa: S108
     for path in base.glob(f"stuff-{os.geteuid()}-*"):
         try:
@@ -182,7 +190,7 @@ def _usual() -> Path:
             shutil.rmtree(path, ignore_errors=True)
         except (PermissionError, ValueError):
             continue
-    return base / f"stuff-{os.geteuid()}-{os.getppid()}"
+    return (base / f"stuff-{os.geteuid()}-{number}{os.getppid()}" for number in ("", *(f"{n}-" for n in range(1, 1000))))
 
 
 def _alive(path: Path) -> bool:

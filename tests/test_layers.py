@@ -21,6 +21,7 @@ ROOMS = [
     "engine.observe.tracing",
     "engine.db.session",
     "engine.db.position",
+    "engine.db.check",
     "engine.db.database",
     "engine.http.wire",
     "engine.http.idempotency",

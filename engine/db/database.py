@@ -31,7 +31,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq.abc import PGresult
 
 from engine import errors
-from engine.db import position
+from engine.db import check, position
 from engine.db.connect import connect
 from engine.db.position import POSITION, REACHED, Behind, Bound
 from engine.db.session import Command, JsonLoader, Pool, Session, Silence, Statement
@@ -43,6 +43,9 @@ log = logging.getLogger("stuff.database")
 READS = {"GET", "HEAD", "OPTIONS"}
 AGAIN = 1.0  # seconds until standbys are asked for again, of which none could be had
 Found = tuple[int, list[dict[str, Any]]]  # how many rows a statement touched, and those it returned
+UNWATCHED = (
+    "-c idle_in_transaction_session_timeout=0"  # in debug mode a request may stand at a breakpoint for as long as it likes
+)
 # what makes the database end the sessions, and undo the transactions, of a process of ours that is frozen or off the network
 FORSAKEN = (
     "-c idle_in_transaction_session_timeout=10s"
@@ -71,6 +74,9 @@ CONTEXT = Statement.make(
 )
 TRACE = Statement.make("_trace", "SELECT set_config('application_name', left('stuff ' || :request, 63), TRUE)")
 TIMEOUT = Statement.make("_timeout", "SELECT set_config('statement_timeout', :timeout, TRUE)")
+
+
+KNOWN = Statement.make("_known", "SELECT to_regclass('schema_version') IS NOT NULL AS known")
 
 
 class Expected:
@@ -138,6 +144,7 @@ class DB(anodb.DB):  # type: ignore[misc]
     :param plans: whether its plan is logged as well.
     :param stale: seconds after which a write must be seen by reads on standbys.
     :param age: seconds after which a session is replaced by a new one.
+    :param debug: whether a transaction may wait without end, at a breakpoint.
     :param trace: whether what reads carries the request's id to the server's log, as what writes does.
     :param anodb: AnoDB's own arguments.
     """
@@ -155,9 +162,11 @@ class DB(anodb.DB):  # type: ignore[misc]
         stale: float = 5.0,
         age: float = 600.0,
         trace: bool = False,
+        debug: bool = False,
         **anodb: Any,
     ) -> None:
         super().__init__(**anodb)
+        self._idle = UNWATCHED if debug else FORSAKEN
         self._pooled, self._trace, self._timeouts = pooled, trace, {"on": read_timeout, "off": write_timeout}
         self._begin, self._begin_read = self._opening(BEGIN, write_timeout), self._opening(BEGIN_READ, read_timeout)
         for query in self._available_queries:
@@ -184,7 +193,7 @@ class DB(anodb.DB):  # type: ignore[misc]
         given = conninfo_to_dict(conninfo or "".join(self._conn_args), **self._conn_kwargs) | {"client_encoding": "UTF8"}
         wait = self._timeouts[read_only]
         if not self._pooled:  # a pooler refuses start-up options
-            options = f"-c default_transaction_read_only={read_only} -c statement_timeout={int(1000 * wait)} {FORSAKEN}"
+            options = f"-c default_transaction_read_only={read_only} -c statement_timeout={int(1000 * wait)} {self._idle}"
             given["options"] = f"{given.get('options') or os.environ.get('PGOPTIONS', '')} {options}".strip()
         target = given.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS")
         if read_only == "on" and target == "read-write":
@@ -234,6 +243,8 @@ class DB(anodb.DB):  # type: ignore[misc]
                 return touched
             if many:
                 return rows
+            if len(rows) > 1:
+                raise RuntimeError(f"query {query} is for one row (^ or $ after its name), {len(rows)} came")
             first = rows[0] if rows else None
             return first if one or first is None else next(iter(first.values()))
 
@@ -265,6 +276,17 @@ class DB(anodb.DB):  # type: ignore[misc]
         finally:
             self.fresh.give(session)
         return "\n".join(row["QUERY PLAN"] for row in rows)
+
+    def faults(self, path: Path) -> list[str]:
+        """The queries of a file that the database refuses; none where it is away or has not our schema."""
+        try:
+            session = self.fresh.connected()
+        except psycopg.Error:
+            return []
+        try:
+            return check.faults(session.pg, path) if session.load(KNOWN, session.run(KNOWN, []))[0]["known"] else []
+        finally:
+            session.close()
 
     def expected(self, query: str, fits: Callable[[dict[str, Any] | None], bool], **named: Any) -> Expected:
         """A row that a query is expected to find.
@@ -484,6 +506,7 @@ def init_app(app: Flask) -> None:
         stale=stale,
         age=conf.get("DATABASE_MAX_AGE", 600.0),
         trace=conf.get("DATABASE_TRACE", False),
+        debug=app.debug,
         **settings,
     )
     db.set(pool)

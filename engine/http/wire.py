@@ -6,6 +6,7 @@ with its Link, `created(...)` a 201 with its Location, `changed(...)` a 204, or 
 
 import base64
 import hashlib
+import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -212,6 +213,8 @@ class Flask(lean.Flask):
         for left in TRIES:
             try:
                 answer = route(**found)
+                if type(answer) is list:
+                    _check_many(route)
                 db.confirm()
                 return answer
             except errors.Problem as problem:
@@ -222,6 +225,12 @@ class Flask(lean.Flask):
                 now.g.pop("user", None)
                 now._after_request_functions.clear()  # of the run that was undone
         raise AssertionError("unreachable")  # pragma: no cover
+
+    def make_default_options_response(self) -> flask.Response:
+        """The methods of a path; there is no body, hence no media type."""
+        response: flask.Response = super().make_default_options_response()
+        del response.headers["Content-Type"]
+        return response
 
     def make_response(self, rv: Any) -> Any:
         """Turn a route's value into an answer."""
@@ -241,7 +250,9 @@ class Flask(lean.Flask):
             body: Any = value["items"] or b"[]"
             cursor, total = value["next"], value["total"]
         elif value is None or status == 204:
-            return lean.Response(b"", status)
+            empty = lean.Response(b"", status)
+            del empty.headers["Content-Type"]
+            return empty
         else:
             if isinstance(value, dict) and "etag" in value:
                 value = dict(value)
@@ -267,6 +278,17 @@ class Flask(lean.Flask):
             response.set_data(b"")
             response.headers.pop("Content-Length", None)
         return response
+
+
+def _check_many(route: Callable[..., Any]) -> None:
+    """A list is no answer of a route whose signature says one object.
+
+    :raises RuntimeError: it says so.
+    """
+    meant = inspect.signature(route).return_annotation
+    if isinstance(meant, type) and issubclass(meant, dict):
+        name = flask.request.endpoint
+        raise RuntimeError(f"{name} gives a list, its signature says {meant.__name__}: does its query lack ^ after its name?")
 
 
 def given() -> dict[str, Any]:
