@@ -127,6 +127,14 @@ SELECT 0 FROM Stuff WHERE sid = :sid AND :match IS NOT NULL AND NOT EXISTS (SELE
 -- What authentication and authorization need of a user, at each request. FRESH
 SELECT id, login, pword, isAdmin, epoch FROM Utilisateur WHERE login = :login;
 
+-- name: get_auth_lock(login)^
+-- The same in the transaction of a write that rests on it: nobody takes a right meanwhile.
+SELECT id, login, pword, isAdmin, epoch FROM Utilisateur WHERE login = :login FOR NO KEY UPDATE;
+
+-- name: get_auth_share(login)^
+-- The same for what leaves this row alone: one user's writes do not wait for each other.
+SELECT id, login, pword, isAdmin, epoch FROM Utilisateur WHERE login = :login FOR SHARE;
+
 -- name: set_pword_rehash(login, old, new)!
 -- Replace the hash of a password by a stronger one of the same: tokens live on. APART
 UPDATE Utilisateur SET pword = :new

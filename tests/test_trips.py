@@ -23,7 +23,7 @@ COSTS: list[tuple[str, str, str, dict[str, str], list[str]]] = [
     ("GET", "/whoami", "token", {}, ["get_auth"]),
     ("GET", "/users", "token", {}, ["get_auth list_users"]),
     ("GET", "/owned/1", "token", {}, ["get_auth list_owned_uid"]),
-    ("POST", "/owned/1", "token", {"object": "Kite"}, ["get_auth", OPEN + "add_owned_uid", "_commit"]),
+    ("POST", "/owned/1", "token", {"object": "Kite"}, [OPEN + "get_auth_share", "add_owned_uid", "_commit"]),
 ]
 
 

@@ -102,12 +102,12 @@ class Passwords:
         forget()
         if stronger:
             db.set_pword_rehash(login=login, old=reference, new=stronger)
-        else:
-            shown, proof = _shown(user), self._digest(reference)
-            expected = db.expected("get_auth", lambda row: self._still(key, shown, proof, row), login=login)
-            with self._lock:
-                self._verified[key] = shown, expected
-        return cast(dict[str, Any], user)
+        shown, proof = _shown(user), self._digest(stronger or reference)
+        expected = db.expected("get_auth", lambda row: self._still(key, shown, proof, row), login=login)
+        with self._lock:
+            self._verified[key] = shown, expected
+        db.expect(expected, read=True)
+        return shown
 
     def verify(self, password: str, reference: str) -> tuple[bool, str | None]:
         """Whether a hash is that of a password, and a stronger one of the same, if it should be replaced."""
@@ -182,7 +182,9 @@ class Tokens:
         if len(self._known) >= TOKENS:
             self._known.clear()
         user, end = _shown(found[0]), found[1]
-        self._known[token] = user, end, db.expected("get_auth", lambda row: self._still(token, user, row), login=user["login"])
+        expected = db.expected("get_auth", lambda row: self._still(token, user, row), login=user["login"])
+        self._known[token] = user, end, expected
+        db.expect(expected, read=True)
         return user
 
     def _still(self, token: str, user: dict[str, Any], row: dict[str, Any] | None) -> bool:
@@ -293,6 +295,7 @@ def is_admin(_: str) -> bool:
 
 def is_user(_: str, uid: int, __: Any) -> bool | None:
     """Object rule ("user",): the path names the caller; None, hence 404, if it names nobody."""
+    db.share()  # what it guards are the caller's objects, never the row of the user
     return True if here().g.user["id"] == uid else False if db.get_users_uid(uid=uid) else None
 
 

@@ -82,13 +82,21 @@ KNOWN = Statement.make("_known", "SELECT to_regclass('schema_version') IS NOT NU
 class Expected:
     """A row that is taken for known, until it is read.
 
+    :param statement: reads the row.
+    :param locks: reads it and keeps it as it is until the end of the transaction: for what changes this row, and for the rest.
     :param fits: whether what was found is what was expected.
     """
 
-    __slots__ = ("fits", "known", "statement", "values")
+    __slots__ = ("fits", "known", "locks", "statement", "values")
 
-    def __init__(self, statement: Statement, values: list[bytes | None], fits: Callable[[dict[str, Any] | None], bool]) -> None:
-        self.statement, self.values, self.fits = statement, values, fits
+    def __init__(
+        self,
+        statement: Statement,
+        locks: tuple[Statement, Statement],
+        values: list[bytes | None],
+        fits: Callable[[dict[str, Any] | None], bool],
+    ) -> None:
+        self.statement, self.locks, self.values, self.fits = statement, locks, values, fits
         self.known: tuple[bytes | None, ...] | None = None  # as the server sent it when it was last found to fit
 
     def judge(self, row: dict[str, Any] | None) -> None:
@@ -113,7 +121,7 @@ class Work:
     :param writes: which side its queries go to.
     """
 
-    __slots__ = ("after", "aside", "expected", "held", "ran", "writes")
+    __slots__ = ("after", "aside", "expected", "held", "ran", "read", "shares", "writes")
 
     def __init__(self, writes: bool) -> None:
         self.writes = writes
@@ -122,6 +130,8 @@ class Work:
         self.held: dict[Pool, Session] = {}
         self.ran: list[tuple[str, float, float]] = []
         self.expected: Expected | None = None
+        self.read = False  # whether the expected row was read, without a lock; what writes reads it once more, with one
+        self.shares = False  # whether others may hold it as well
 
 
 class Here(threading.local):
@@ -291,18 +301,28 @@ class DB(anodb.DB):  # type: ignore[misc]
     def expected(self, query: str, fits: Callable[[dict[str, Any] | None], bool], **named: Any) -> Expected:
         """A row that a query is expected to find.
 
-        :param query: name of a query that is FRESH and gives one row or none.
+        :param query: name of a query that is FRESH and gives one row or none; `_lock` and `_share` after it name the same with
+            a lock that keeps off all others, and one that keeps off who would change the row.
         :param fits: whether what it found is what was expected.
         """
         statement: Statement = getattr(self, query).sql
-        return Expected(statement, statement.values(named), fits)
+        locks = getattr(self, query + "_lock").sql, getattr(self, query + "_share").sql
+        return Expected(statement, locks, statement.values(named), fits)
 
-    def expect(self, expected: Expected) -> None:
-        """Go on as if a row were known: it is read in the round trip of what the request reads next, or before it writes.
+    def expect(self, expected: Expected, read: bool = False) -> None:
+        """Go on as if a row were known: it is read in the round trip of what the request reads next.
 
-        If it is another one by then, the request runs again.
+        What writes reads it in its own transaction, under a lock: whoever changes the row meanwhile waits for the end of that,
+        or was first, and is seen. If the row is another one by then, the request runs again.
+
+        :param read: whether it was read just now, so that only what writes reads it once more.
         """
-        self._here.work.expected = expected
+        work = self._here.work
+        work.expected, work.read, work.shares = (expected if work.writes or not read else None), read, False
+
+    def share(self) -> None:
+        """What the request writes leaves the expected row alone: others that do may hold it at once."""
+        self._here.work.shares = True
 
     def confirm(self) -> None:
         """Read now what is expected and has not been read yet.
@@ -310,10 +330,16 @@ class DB(anodb.DB):  # type: ignore[misc]
         :raises errors.Problem: it is not so, run the request again.
         """
         work = self._here.work
-        if expected := work.expected:
-            work.expected = None
-            rows = self._run(self.fresh, expected.statement, expected.values, work)[1]
-            expected.judge(rows[0] if rows else None)
+        if work.expected and not work.read:
+            self._judge(work.expected, self.fresh, work.expected.statement)
+
+    def _judge(self, expected: Expected, pool: Pool, statement: Statement) -> None:
+        work = self._here.work
+        work.expected = None
+        rows = self._run(pool, statement, expected.values, work)[1]
+        expected.judge(rows[0] if rows else None)
+        if work.writes and pool is self.fresh:
+            work.expected, work.read = expected, True
 
     def execute(self, statement: Statement, named: dict[str, Any]) -> Found:
         """Run a statement on the session that suits it: number of rows touched, and the rows."""
@@ -322,8 +348,8 @@ class DB(anodb.DB):  # type: ignore[misc]
             self.confirm()
             return self._apart(statement, values)
         if work.writes and not statement.fresh:
-            if work.expected:
-                self.confirm()  # first: what is undone leaves gaps in sequences
+            if expected := work.expected:  # first: what is undone leaves gaps in sequences
+                self._judge(expected, self.writer, expected.locks[work.shares])
             return self._run(self.writer, statement, values, work)
         if self.bound and not (work.aside or statement.fresh):
             self.confirm()
@@ -358,7 +384,9 @@ class DB(anodb.DB):  # type: ignore[misc]
         session = work.held.get(pool)
         if session is None:
             session = work.held[pool] = pool.take()
-        expected, work.expected = work.expected, None
+        expected = None if work.writes else work.expected
+        if expected:
+            work.expected = None
         before, after = self._around(pool, session, position)
         if expected:
             before.append((expected.statement, expected.values))
@@ -510,7 +538,8 @@ def init_app(app: Flask) -> None:
         **settings,
     )
     db.set(pool)
-    vars(db).update({name: getattr(pool, name) for name in (*pool._available_queries, "confirm", "expect")})  # past the proxy
+    direct = *pool._available_queries, "confirm", "expect", "share"
+    vars(db).update({name: getattr(pool, name) for name in direct})  # past the proxy
 
     def db_open() -> None:
         pool.open(here().request.method not in READS)

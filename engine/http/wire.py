@@ -212,10 +212,15 @@ class Flask(lean.Flask):
             return super().dispatch_request()
         for left in TRIES:
             try:
-                answer = route(**found)
-                if type(answer) is list:
-                    _check_many(route)
-                db.confirm()
+                try:
+                    answer = route(**found)
+                    if type(answer) is list:
+                        _check_many(route)
+                except errors.Problem as problem:
+                    if problem.status >= 500:
+                        raise
+                    answer = errors.from_problem(problem)
+                db.confirm()  # first who calls, then what is wrong with it
                 return answer
             except errors.Problem as problem:
                 db.rollback()
