@@ -235,11 +235,16 @@ def test_a_query_for_one_row_that_finds_many_is_a_bug(client: Any, monkeypatch: 
 
 def test_a_list_where_the_signature_says_one_is_a_bug(client: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     from database import db
+    from engine.http import wire
+
+    def many() -> list[int]:
+        return []
 
     monkeypatch.setitem(vars(db), "get_stuff_sid", lambda **_: [{"sid": 1}])
     client.get("/stuff/1", 500)
     assert "stuff.get_stuff_sid gives a list, its signature says Stuff: does its query lack ^" in caplog.text
-    monkeypatch.setitem(vars(db), "get_auth", vars(db)["get_auth"])
+    assert many() == []
+    wire.check_many(many)
 
 
 def test_in_debug_mode_a_transaction_may_wait_at_a_breakpoint(sql: Any) -> None:

@@ -215,7 +215,7 @@ class Flask(lean.Flask):
                 try:
                     answer = route(**found)
                     if type(answer) is list:
-                        _check_many(route)
+                        check_many(route)
                 except errors.Problem as problem:
                     if problem.status >= 500:
                         raise
@@ -285,7 +285,7 @@ class Flask(lean.Flask):
         return response
 
 
-def _check_many(route: Callable[..., Any]) -> None:
+def check_many(route: Callable[..., Any]) -> None:
     """A list is no answer of a route whose signature says one object.
 
     :raises RuntimeError: it says so.

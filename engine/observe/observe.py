@@ -184,7 +184,7 @@ MEANT = (
 def told_once(record: logging.LogRecord) -> bool:
     """False for FlaskSimpleAuth's words on a bug, which errors.py logs with its stack, and for Werkzeug's line of a request."""
     said = str(record.msg)
-    return not (isinstance(record.msg, BaseException) or said.startswith(MEANT) or said.endswith('"%s" %s %s\n'))
+    return not (isinstance(record.msg, BaseException) or said.startswith(MEANT) or said.rstrip().endswith('"%s" %s %s'))
 
 
 def ours(record: logging.LogRecord) -> bool:
