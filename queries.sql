@@ -47,7 +47,8 @@ SELECT json_agg(shown) AS items,
     AND (SELECT stuff FROM Stuff WHERE stuff < min(shown.stuff) ORDER BY stuff DESC LIMIT 1) IS NOT NULL
     THEN json_build_array('-stuff', min(shown.stuff)) END AS next
 FROM (
-  SELECT sid, stuff FROM Stuff WHERE stuff < coalesce(:after::TEXT, chr(1114111)) ORDER BY stuff DESC LIMIT :size::INT
+  SELECT sid, stuff FROM Stuff WHERE stuff < coalesce(:after::TEXT, repeat(chr(1114111), 513))  -- longer than any text
+  ORDER BY stuff DESC LIMIT :size::INT
 ) AS shown;
 
 -- name: search_stuff(filter, sort, number, text, size)^
@@ -63,7 +64,8 @@ WITH page AS MATERIALIZED (
   (SELECT sid, stuff FROM Stuff WHERE stuff LIKE :filter AND :sort = 'stuff' AND stuff > coalesce(:text::TEXT, '')
    ORDER BY stuff LIMIT :size::INT + 1)
   UNION ALL
-  (SELECT sid, stuff FROM Stuff WHERE stuff LIKE :filter AND :sort = '-stuff' AND stuff < coalesce(:text::TEXT, chr(1114111))
+  (SELECT sid, stuff FROM Stuff
+   WHERE stuff LIKE :filter AND :sort = '-stuff' AND stuff < coalesce(:text::TEXT, repeat(chr(1114111), 513))
    ORDER BY stuff DESC LIMIT :size::INT + 1)
 )
 SELECT

@@ -25,6 +25,7 @@ ROOMS = [
     "engine.db.database",
     "engine.http.wire",
     "engine.http.idempotency",
+    "engine.openapi.schema",
     "engine.openapi.openapi",
     "engine.http.cors",
     "engine.observe.observe",

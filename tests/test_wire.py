@@ -105,9 +105,15 @@ def test_a_request_names_one_host_and_a_short_target(client: Any, environ: dict[
 
 
 @pytest.mark.internal
-@pytest.mark.parametrize(("kind", "status"), [("application/json", 201), ("application/x-www-form-urlencoded", 411)])
-def test_a_chunked_body_has_an_end_of_its_own(client: Any, kind: str, status: int) -> None:
-    body = b'{"stuff": "chunk"}' if status == 201 else b"stuff=chunk"
+@pytest.mark.parametrize(
+    ("path", "kind", "body", "status"),
+    [
+        ("/stuff", "application/json", b'{"stuff": "chunk"}', 201),
+        ("/stuff", "application/x-www-form-urlencoded", b"stuff=chunk", 411),
+        ("/stuff/batch", "text/csv", b"stuff\r\nchunk\r\n", 411),
+    ],
+)
+def test_a_chunked_body_has_an_end_of_its_own(client: Any, path: str, kind: str, body: bytes, status: int) -> None:
     environ = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": io.BytesIO(body)}
-    response = client._client.post("/stuff", content_type=kind, environ_overrides=environ)
+    response = client._client.post(path, content_type=kind, environ_overrides=environ)
     assert response.status_code == status

@@ -35,7 +35,7 @@ from engine.auth.attempts import Attempts
 from engine.db.database import db
 from engine.fast.lean import here
 from engine.metrics import counters
-from engine.types import Login
+from engine.types import UNFIT, Login
 
 MAX_BYTES = 72  # of a password: bcrypt looks no further
 PASSWORDS, TOKENS = 10_000, 2_000  # that a process remembers, at a kilobyte each: forgetting costs a hash, or a round trip
@@ -257,15 +257,17 @@ class Auth:
         login, password = given.get("login"), given.get("pword")
         if not isinstance(login, str) or not isinstance(password, str):
             raise ErrorResponse("missing login and pword", 401)
-        if re.search("[\ud800-\udfff]", login + password):
-            raise ErrorResponse("malformed login or pword", 401)
+        if faults := [name for name, text in (("login", login), ("pword", password)) if UNFIT.search(text)]:
+            why = "contains a character that is not allowed (NUL or a lone surrogate)"
+            raise ErrorResponse("\n".join(f'error on parameter "{name}": {why}' for name in faults), 400)
         return _known(self.passwords.check(login, password))
 
 
 def _credentials(scheme: str) -> str | None:
     """What follows a scheme, whatever its case, in Authorization."""
     kind, _, credentials = here().request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-    return credentials.strip() if kind.lower() == scheme else None
+    # a token pasted as the JSON text that /login gave is still quoted; no quote belongs to a token or to base 64
+    return credentials.strip().strip('"') if kind.lower() == scheme else None
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

@@ -403,6 +403,8 @@ class DB(anodb.DB):  # type: ignore[misc]
             else:
                 result = session.run(statement, values)
         except psycopg.Error as error:
+            if error.sqlstate == "25006" and pool is not self.writer:
+                raise errors.from_database(error, reads=True) from error
             lost = session.lost() and not session.silent  # a silent server may yet do it, and would be silent again
             if lost or error.sqlstate is None or error.sqlstate in ("25006", "26000", "0A000"):
                 self.release(broken=session)
