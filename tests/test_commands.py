@@ -211,7 +211,7 @@ def test_a_local_server_with_a_broken_query_does_not_start(tmp_path: Path, comma
 
 def test_queries_are_not_checked_in_a_database_that_is_away_or_another_s(sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from database import db
-    from engine.db.session import Pool
+    from engine.db.pool import Pool
 
     def away(_: Any) -> None:
         raise psycopg.OperationalError

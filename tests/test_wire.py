@@ -50,7 +50,7 @@ def test_who_comes_in_clear_from_afar_is_refused_as_everybody_else(client: Any, 
 @pytest.mark.internal
 def test_values_become_json_without_a_loss() -> None:
     from app import app
-    from engine.db.session import Json
+    from engine.db.statement import Json
 
     value = {
         "number": Decimal("12345678901234567890.10"),

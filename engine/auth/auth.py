@@ -1,7 +1,7 @@
 """Who is calling, and may they: passwords, tokens, and the checks behind `authorize=`. Imported by app, routes and commands.
 
-One policy: nothing about a user outlives a change. Each request that brings credentials reads its user anew, one query (FRESH,
-on the writing side), and everything else is computed from that row. A token is signed for the user's epoch, which another
+One policy: nothing about a user outlives a change. Each request that brings credentials reads its user anew, by one @primary
+query, and everything else is computed from that row. A token is signed for the user's epoch, which another
 password, another role, and a log-out advance; a password that was verified is remembered with the hash that it matched.
 
 Credentials that this process has seen before are taken for good until that row comes, in the round trip of what the request
@@ -32,7 +32,7 @@ from passlib.context import CryptContext
 from engine import errors
 from engine.auth import audit
 from engine.auth.attempts import Attempts
-from engine.db.database import db
+from engine.db.reference import db
 from engine.fast.lean import here
 from engine.metrics import counters
 from engine.types import UNFIT, Login
@@ -83,7 +83,7 @@ class Passwords:
             known = self._verified.get(key)
         counters.count("stuff_password_memory_total", result="hit" if known else "miss")
         if known:
-            db.expect(known[1])
+            db.assume(known[1])
             return known[0]
         user = db.get_auth(login=login)
         reference = user["pword"] if user else self.nobody
@@ -103,10 +103,10 @@ class Passwords:
         if stronger:
             db.set_pword_rehash(login=login, old=reference, new=stronger)
         shown, proof = _shown(user), self._digest(stronger or reference)
-        expected = db.expected("get_auth", lambda row: self._still(key, shown, proof, row), login=login)
+        assumption = db.assumption("get_auth", lambda row: self._still(key, shown, proof, row), login=login)
         with self._lock:
-            self._verified[key] = shown, expected
-        db.expect(expected, read=True)
+            self._verified[key] = shown, assumption
+        db.assume(assumption, read=True)
         return shown
 
     def verify(self, password: str, reference: str) -> tuple[bool, str | None]:
@@ -174,7 +174,7 @@ class Tokens:
         """
         known = self._known.get(token)
         if known and known[1] > time.time():
-            db.expect(known[2])
+            db.assume(known[2])
             return known[0]
         found = self._jwt(token) if self.kind == "jwt" else self._readable(token)
         if found is None:
@@ -182,9 +182,9 @@ class Tokens:
         if len(self._known) >= TOKENS:
             self._known.clear()
         user, end = _shown(found[0]), found[1]
-        expected = db.expected("get_auth", lambda row: self._still(token, user, row), login=user["login"])
-        self._known[token] = user, end, expected
-        db.expect(expected, read=True)
+        assumption = db.assumption("get_auth", lambda row: self._still(token, user, row), login=user["login"])
+        self._known[token] = user, end, assumption
+        db.assume(assumption, read=True)
         return user
 
     def _still(self, token: str, user: dict[str, Any], row: dict[str, Any] | None) -> bool:

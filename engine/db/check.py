@@ -8,7 +8,7 @@ from aiosql.utils import VAR_REF
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 
-from engine.db.session import Statement
+from engine.db.statement import Statement
 
 NAME = re.compile(r"^-- name: *(\w+).*$", re.MULTILINE)
 COMMENT = re.compile(r"^[ \t]*--.*$", re.MULTILINE)

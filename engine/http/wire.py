@@ -31,10 +31,11 @@ from werkzeug.http import http_date
 from werkzeug.routing import BaseConverter
 
 from engine import errors
-from engine.db.database import READS, db
-from engine.db.session import Json
+from engine.db.reference import db
+from engine.db.statement import Json
 from engine.fast import lean
 from engine.fast.lean import here
+from engine.http.transaction import READS
 
 MAX_TARGET = 8000  # characters of a path and its query together, as elsewhere (nginx, Apache)
 MAX_NAMES = 100  # of parameters in a request; no route has a tenth of that
@@ -290,7 +291,7 @@ class Flask(lean.Flask):
                     if problem.status >= 500:
                         raise
                     answer = errors.from_problem(problem)
-                db.confirm()  # first who calls, then what is wrong with it
+                db.verify()  # first who calls, then what is wrong with it
                 return answer
             except errors.Problem as problem:
                 db.rollback()

@@ -20,7 +20,7 @@ from FlaskSimpleAuth import Flask, Response
 from pydantic_core import to_json
 
 from engine import errors
-from engine.db.database import db
+from engine.db.reference import db
 from engine.fast import lean
 from engine.fast.lean import here
 from engine.metrics import counters

@@ -6,7 +6,7 @@ from typing import Any
 from flask import current_app
 from FlaskSimpleAuth import Blueprint, Response, err
 
-from engine.db.session import Json
+from engine.db.statement import Json
 from engine.http.wire import declare, sent
 
 documents = Blueprint("documents", __name__)

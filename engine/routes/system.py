@@ -7,7 +7,7 @@ from FlaskSimpleAuth import Blueprint, Response
 
 from engine import errors
 from engine.auth import auth
-from engine.db.database import db
+from engine.db.reference import db
 from engine.http.wire import declare, url
 from engine.metrics import counters
 from engine.types import Live, Ready, Root, Version
