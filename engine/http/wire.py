@@ -477,8 +477,6 @@ def finish(response: flask.Response) -> flask.Response:
     if response._status_code == 401:  # FlaskSimpleAuth has named its own schemes
         headers.setdefault("WWW-Authenticate", f'Basic realm="{flask.current_app.config["FSA_REALM"]}"')
     if stated := declared():
-        if "page" in stated:
-            headers.add("Vary", "Accept")
         if "deprecated" in stated:
             headers["Deprecation"] = f"@{int(stated['deprecated'].timestamp())}"
         if "sunset" in stated:
