@@ -149,7 +149,8 @@ def test_an_example_is_what_is_answered(client: Any, operation: str, document: A
     answer = client.request(method, path.format(**example.get("path", {})), example["status"], headers=headers, **asks)
     assert ("Location" in answer.headers) == ("Location" in told["headers"])
     if "body" in example:
-        assert masked(answer.json) == masked(example["body"])
+        said = json.loads(answer.text.replace(f'"{MOUNT}/', '"/')) if MOUNT else answer.json  # links begin where it is mounted
+        assert masked(said) == masked(example["body"])
         assert told["content"]["application/json"]["example"] == example["body"]
     else:
         assert answer.text == ""
