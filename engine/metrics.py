@@ -32,6 +32,8 @@ KINDS = {  # name: (type, help)
     "stuff_auth_events_total": ("counter", "What happened at the door: logins, refusals, log-outs."),
     "stuff_password_memory_total": ("counter", "Passwords checked, by whether the verification was remembered."),
     "stuff_attempts_total": ("counter", "Attempts at a password, by the store that counted them."),
+    "stuff_sequence_used_ratio": ("gauge", "How much of each sequence of keys is used up, of 1."),
+    "stuff_changes_lag_seconds": ("gauge", "Age of the oldest change that waits for a transaction that still runs."),
     "stuff_info": ("gauge", "Versions of what runs, in its labels."),
     "stuff_processes": ("gauge", "Processes that serve."),
     "process_resident_memory_bytes": ("gauge", "Memory of each process."),
@@ -149,10 +151,15 @@ class Counters:
             numbers[duration] += seconds
             numbers[duration + 1 + bisect_left(BOUNDS, seconds)] += 1.0
 
-    def text(self, **versions: Any) -> str:
-        """Everything that was counted, in Prometheus's text format 0.0.4."""
+    def text(self, measured: dict[str, float] | None = None, **versions: Any) -> str:
+        """Everything that was counted, in Prometheus's text format 0.0.4.
+
+        :param measured: gauges that are those of all servers, by series.
+        """
         found: dict[str, dict[str, list[float]]] = {name: {} for name in KINDS}
         found["stuff_info"][_series("stuff_info", versions)] = [1.0]
+        for series, value in (measured or {}).items():
+            found[series.partition("{")[0]][series] = [value]
         with self._exclusive():
             for path in self._files():
                 alive = _alive(path)

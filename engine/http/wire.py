@@ -18,7 +18,7 @@ from functools import cache
 from itertools import islice
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from json.scanner import c_make_scanner  # type: ignore[attr-defined]
-from typing import Annotated, Any, ClassVar, TypeVar, cast
+from typing import Annotated, Any, ClassVar, NoReturn, TypeVar, cast
 from urllib.parse import unquote_to_bytes, urlencode
 
 import flask
@@ -137,6 +137,11 @@ def url(path: str) -> str:
 def created(body: Any, path: str | None = None) -> Any:
     """201, with the URL of the new resource if it has one; `path` is relative to where the API is mounted."""
     return body, 201, {"Location": url(path)} if path else {}
+
+
+def taken(field: str) -> NoReturn:
+    """409 for what must be unique and is there already."""
+    raise errors.Problem(409, f"{field} is already taken", "duplicate", field)
 
 
 def created_all(row: dict[str, Any]) -> Any:
@@ -490,8 +495,6 @@ def finish(response: flask.Response) -> flask.Response:
     if response._status_code == 401:  # FlaskSimpleAuth has named its own schemes
         headers.setdefault("WWW-Authenticate", f'Basic realm="{flask.current_app.config["FSA_REALM"]}"')
     if stated := declared():
-        if "page" in stated:
-            headers.add("Vary", "Accept")
         if "deprecated" in stated:
             headers["Deprecation"] = f"@{int(stated['deprecated'].timestamp())}"
         if "sunset" in stated:
