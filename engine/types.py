@@ -257,6 +257,50 @@ class Cursor(str):
         return self
 
 
+class TrailSort(str):
+    """The orders in which the trail may be listed."""
+
+    choices = ("aid", "-aid")
+
+    def __new__(cls, value: Any) -> Self:
+        if value not in cls.choices:
+            refuse("must be one of " + " ".join(cls.choices))
+        return super().__new__(cls, value)
+
+
+class Place(str):
+    """A place in the trail: what a Link gave. It names the cluster that numbered the transaction."""
+
+    openapi: ClassVar[dict[str, Any]] = {"type": "string", "format": "cursor", "description": __doc__}
+    sort: str | None = None
+    parts: ClassVar[dict[str, int | None]] = {"system": None, "xid": None, "aid": None}
+
+    def __new__(cls, value: Any = "") -> Self:
+        self = super().__new__(cls, value if isinstance(value, str) else refuse("must be a cursor"))
+        if value:
+            try:
+                raw = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
+                self.sort, system, *numbers = json.loads(raw)
+                numbers = [integer(number, 0, 2**63 - 1) for number in (system, *numbers)]
+                self.parts = dict(zip(cls.parts, numbers, strict=True))  # type: ignore[misc]
+            except (ValueError, TypeError, RecursionError, ErrorResponse):
+                refuse("is not a cursor of this list")
+        return self
+
+    def of(self, sort: str) -> Self:
+        """Check that this place belongs to a list in that order."""
+        if self and self.sort != sort:
+            refuse('error on parameter "after": is not a cursor of this list')
+        return self
+
+    def checked(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row of a query that says whether this place is `known`.
+
+        :raises ErrorResponse: 410, it is not.
+        """
+        return row if row["known"] else refuse("the place of this cursor is no more, begin again without `after`", 410)
+
+
 class Model(BaseModel):
     """A structure of typed members; whatever is wrong with it is refused at once, member by member."""
 
