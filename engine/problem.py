@@ -10,6 +10,7 @@ CODES = {
     406: ("not_acceptable", "this resource is not available as what Accept asks for"),
     408: ("request_too_slow", "the request came too slowly"),
     409: ("conflict", "conflict with the current state"),
+    410: ("gone", "the resource is no more"),
     411: ("length_required", "a form or a table must come with its Content-Length"),
     412: ("precondition_failed", "the resource has changed since"),
     413: ("body_too_large", "the request body is too large"),

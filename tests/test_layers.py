@@ -22,6 +22,7 @@ ROOMS = [
     "engine.fast.lean",
     "engine.db.errors",
     "engine.db.statement",
+    "engine.db.check",
     "engine.db.watch",
     "engine.db.session",
     "engine.db.assumption",

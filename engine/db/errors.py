@@ -27,6 +27,9 @@ def from_database(error: psycopg.Error, lost: bool = False, reads: bool = False)
         return Problem(409, "the object is still referenced", "still_referenced")
     if state == "ST409":  # raised by our own triggers and functions, the message is for the client
         return Problem(409, diag.message_primary, diag.message_hint)
+    if state == "2200H":
+        log.error("a sequence of keys is used up: %s", diag.message_primary)
+        return Problem(503)
     if state in ("23502", "23514") or state[:2] in ("22", "54"):  # 54: too large for the server
         return Problem(400, f'parameter "{field}" is not acceptable' if field else "value not acceptable", field=field)
     if state == "57014":

@@ -8,7 +8,7 @@ import re
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, g, json, request
+from flask import Flask, Response, current_app, g, json, request
 from werkzeug.exceptions import HTTPException
 
 from engine.problem import CODES, Problem
@@ -129,8 +129,14 @@ def from_http(error: HTTPException) -> Response:
 
 
 def from_bug(error: Exception) -> Response:
-    """Whatever else: one log line with the stack, nothing of it to the client."""
-    log.error("bug on %s %s: %r", request.method, request.path, error, exc_info=error)
+    """Whatever else: logged once, with the stack, nothing of it to the client. In debug mode it is the debugger's.
+
+    :raises Exception: the bug, in debug mode.
+    """
+    if current_app.debug:
+        error.add_note(f"request id: {g.get('request_id')}")
+        raise error
+    log.error("bug on %s %s: %r", request.method, request.path[:256], error, exc_info=error)
     return answer(None, 500)
 
 
