@@ -7,6 +7,10 @@ import re
 
 from FlaskSimpleAuth import Flask, Response, request
 
+from engine import errors
+from engine.db.database import READS
+from engine.fast.lean import here
+
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?|https?://\[[0-9a-f:]+\](:[0-9]+)?")
 REQUEST_HEADERS = (
     "Authorization, Consistency-Token, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, X-Request-Id"
@@ -32,6 +36,20 @@ def allow(response: Response, origins: list[str]) -> Response:
     return response
 
 
+def refuse(origins: list[str]) -> Response | None:
+    """Refuse what a page of another site has a browser send, with the credentials that it remembers of its user.
+
+    A browser says whence in Sec-Fetch-Site, an old one in Origin alone; a client that is none says neither.
+    """
+    asked = here().request
+    site, origin = asked.environ.get("HTTP_SEC_FETCH_SITE"), asked.environ.get("HTTP_ORIGIN")
+    if (site is None and origin is None) or asked.method in READS or origin in origins:
+        return None
+    if site in ("same-origin", "none") or (site is None and origin and origin.partition("://")[2] == asked.host):
+        return None
+    return errors.from_problem(errors.Problem(403, errors.SPECIFIC["cross_site"][1], "cross_site"))
+
+
 def faults(origins: list[str]) -> list[str]:
     """What would never match, or match too much: an origin has a scheme, a host, and a port if it is unusual."""
     return [
@@ -43,5 +61,7 @@ def faults(origins: list[str]) -> list[str]:
 
 def init_app(app: Flask) -> None:
     """Allow the configured origins."""
-    if origins := app.config["CORS_ORIGINS"]:
+    origins = app.config["CORS_ORIGINS"]
+    app.before_request(lambda: refuse(origins))
+    if origins:
         app.after_request(lambda response: allow(response, origins))
