@@ -318,6 +318,10 @@ check.barman: venv/.run ## the same by Barman, which receives the log by streami
 check.rolling: venv/.run ## two servers behind HAProxy restarted in turn under load: no request is lost (needs haproxy)
 	@venv/bin/python tests/ops/rolling.py
 
+.PHONY: check.proxies
+check.proxies: venv/.dev ## cut, long and slow bodies through HAProxy and nginx by the files of deploy/ (needs haproxy nginx)
+	@venv/bin/python tests/ops/proxies.py
+
 .PHONY: check.hosts
 check.hosts: venv/.run ## two hosts in networks of their own: one cut off, the database cut off, restarts (needs haproxy, root)
 	@venv/bin/python tests/ops/hosts.py

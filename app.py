@@ -7,9 +7,10 @@ from pathlib import Path
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+import database
 from engine import commands, errors
 from engine.auth import audit, auth
-from engine.db import database
+from engine.fast import libpq
 from engine.http import bodies, cors, idempotency, wire
 from engine.observe import observe
 from engine.openapi import openapi
@@ -50,6 +51,7 @@ app.config.update(
 )
 app.config.from_envvar("APP_CONFIG")
 
+libpq.install()
 openapi.init_app(app)
 # hooks after a request run backwards: the first registered has the last word
 errors.init_app(app)

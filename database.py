@@ -1,5 +1,24 @@
-"""The database: the `db` reference. Routes import `db` alone; its queries are those of queries.sql."""
+"""The database: the `db` reference, and the hook that commits or rolls back. Routes import `db` alone."""
 
-from engine.db.database import db, init_app
+from FlaskSimpleAuth import Flask, Response
+
+from engine.db.reference import db
+from engine.http.transaction import connect_database, tell_position
 
 __all__ = ["db", "init_app"]
+
+
+def end(response: Response) -> Response:
+    """Commit what a 2xx or 3xx did, roll back all else. The answer is complete by now: the client hears of what was kept."""
+    if response.status_code < 400:
+        if position := db.commit():
+            tell_position(response, position)
+    else:
+        db.rollback()
+    return response
+
+
+def init_app(app: Flask) -> None:
+    """Connect `db` to the configured databases, and end each request's transaction."""
+    connect_database(app)
+    app.after_request(end)

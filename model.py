@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Self
 from FlaskSimpleAuth import ErrorResponse
 from typing_extensions import TypedDict
 
-from engine.types import Boolean, Login, Model, Password, Text, of, refuse, text
+from engine.types import Boolean, Integer, Login, Model, Password, RowKey, Text, of, refuse, text, within
 
 
 class ObjectText(Text):
@@ -61,6 +61,7 @@ class StuffSort(str):
     """The orders in which stuff may be listed."""
 
     choices = ("sid", "-sid", "stuff", "-stuff")
+    names = ("SID", "SID_DESCENDING", "STUFF", "STUFF_DESCENDING")
 
     def __new__(cls, value: Any) -> Self:
         if value not in cls.choices:
@@ -79,31 +80,34 @@ class UserIn(Model):
 # what comes out: documented here, made by the database
 
 
+Sum = Annotated[int, within(2 * Integer.low, 2 * Integer.high)]
+
+
 class Stuff(TypedDict):
-    sid: int
+    sid: RowKey
     stuff: str
 
 
 class StuffKey(TypedDict):
-    sid: int
+    sid: RowKey
 
 
 class StuffKeys(TypedDict):
-    sids: list[int]
+    sids: list[RowKey]
 
 
 class User(TypedDict):
-    id: int
+    id: RowKey
     login: str
     isadmin: bool
     created: datetime
 
 
 class Owned(TypedDict):
-    oid: int
+    oid: RowKey
     object: str
-    owner: int
+    owner: RowKey
 
 
 class OwnedKey(TypedDict):
-    oid: int
+    oid: RowKey

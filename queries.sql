@@ -1,5 +1,5 @@
 -- Every statement of the server, in the order of the tables. The comment under a name documents it and may hold a word that
--- database.py obeys: FRESH, APART, REPLANNED.
+-- steers it: @primary, @autonomous or @custom_plan (see engine/db/statement.py).
 
 --
 -- SYSTEM
@@ -47,11 +47,12 @@ SELECT json_agg(shown) AS items,
     AND (SELECT stuff FROM Stuff WHERE stuff < min(shown.stuff) ORDER BY stuff DESC LIMIT 1) IS NOT NULL
     THEN json_build_array('-stuff', min(shown.stuff)) END AS next
 FROM (
-  SELECT sid, stuff FROM Stuff WHERE stuff < coalesce(:after::TEXT, chr(1114111)) ORDER BY stuff DESC LIMIT :size::INT
+  SELECT sid, stuff FROM Stuff WHERE stuff < coalesce(:after::TEXT, repeat(chr(1114111), 513))  -- longer than any text
+  ORDER BY stuff DESC LIMIT :size::INT
 ) AS shown;
 
 -- name: search_stuff(filter, sort, number, text, size)^
--- A page of what matches a LIKE pattern, in one of the four orders, of which one is executed. REPLANNED: only a known pattern
+-- A page of what matches a LIKE pattern, in one of the four orders, of which one is executed. @custom_plan: only a known pattern
 -- can use the index for its prefix.
 WITH page AS MATERIALIZED (
   (SELECT sid, stuff FROM Stuff WHERE stuff LIKE :filter AND :sort = 'sid' AND sid > coalesce(:number::INT, 0)
@@ -63,7 +64,8 @@ WITH page AS MATERIALIZED (
   (SELECT sid, stuff FROM Stuff WHERE stuff LIKE :filter AND :sort = 'stuff' AND stuff > coalesce(:text::TEXT, '')
    ORDER BY stuff LIMIT :size::INT + 1)
   UNION ALL
-  (SELECT sid, stuff FROM Stuff WHERE stuff LIKE :filter AND :sort = '-stuff' AND stuff < coalesce(:text::TEXT, chr(1114111))
+  (SELECT sid, stuff FROM Stuff
+   WHERE stuff LIKE :filter AND :sort = '-stuff' AND stuff < coalesce(:text::TEXT, repeat(chr(1114111), 513))
    ORDER BY stuff DESC LIMIT :size::INT + 1)
 )
 SELECT
@@ -72,7 +74,7 @@ SELECT
    FROM page WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
 
 -- name: count_stuff(filter)$
--- How many match; only on request, its cost is that of reading them all. REPLANNED
+-- How many match; only on request, its cost is that of reading them all. @custom_plan
 SELECT count(*) FROM Stuff WHERE stuff LIKE :filter;
 
 -- name: get_stuff_sid(sid)^
@@ -124,7 +126,7 @@ SELECT 0 FROM Stuff WHERE sid = :sid AND :match IS NOT NULL AND NOT EXISTS (SELE
 --
 
 -- name: get_auth(login)^
--- What authentication and authorization need of a user, at each request. FRESH
+-- What authentication and authorization need of a user, at each request. @primary
 SELECT id, login, pword, isAdmin, epoch FROM Utilisateur WHERE login = :login;
 
 -- name: get_auth_lock(login)^
@@ -136,7 +138,7 @@ SELECT id, login, pword, isAdmin, epoch FROM Utilisateur WHERE login = :login FO
 SELECT id, login, pword, isAdmin, epoch FROM Utilisateur WHERE login = :login FOR SHARE;
 
 -- name: set_pword_rehash(login, old, new)!
--- Replace the hash of a password by a stronger one of the same: tokens live on. APART
+-- Replace the hash of a password by a stronger one of the same: tokens live on. @autonomous
 UPDATE Utilisateur SET pword = :new
 FROM (SELECT set_config('stuff.rehash', 'on', TRUE)) AS quiet
 WHERE login = :login AND pword = :old;
@@ -264,7 +266,7 @@ SELECT 0 FROM Owned WHERE owner = :uid AND oid = :oid AND :match IS NOT NULL AND
 
 -- name: add_attempt(login, address, period)^
 -- Count an attempt at a password before it is checked, for the login, the address, and the login from that address: the three
--- numbers of the period (in seconds) under way, and the seconds until it ends. APART
+-- numbers of the period (in seconds) under way, and the seconds until it ends. @autonomous
 WITH gone AS (
   DELETE FROM Attempt WHERE subject IN (
     SELECT subject FROM Attempt
@@ -296,7 +298,7 @@ ON CONFLICT (subject) DO UPDATE SET
 RETURNING number, ceil(extract(epoch FROM until - now()))::INT AS wait;
 
 -- name: del_attempt(login, address)!
--- The password was right: that attempt does not count. APART
+-- The password was right: that attempt does not count. @autonomous
 UPDATE Attempt SET number = number - 1
 FROM (SELECT subject FROM Attempt
       WHERE subject IN ('a ' || :address, 'l ' || :login, 'p ' || :address || ' ' || :login) AND number > 0
@@ -308,11 +310,11 @@ WHERE Attempt.subject = mine.subject;
 --
 
 -- name: add_event(event, login, request, address)!
--- Something that was tried on the door; kept whatever becomes of the request. APART
+-- Something that was tried on the door; kept whatever becomes of the request. @autonomous
 INSERT INTO Audit(event, login, request, address) VALUES (:event, :login, :request, :address);
 
 -- name: list_audit(login, tab, since, number, size)^
--- A page of the trail, the oldest first. REPLANNED
+-- A page of the trail, the oldest first. @custom_plan
 WITH page AS MATERIALIZED (
   SELECT aid, at, login, role, request, address, event, tab AS "table", key, before, after FROM Audit
   WHERE aid > coalesce(:number::BIGINT, 0)
@@ -326,13 +328,13 @@ SELECT
    WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
 
 -- name: count_audit(login, tab, since)$
--- How many rows of the trail match. REPLANNED
+-- How many rows of the trail match. @custom_plan
 SELECT count(*) FROM Audit
 WHERE (:login::TEXT IS NULL OR login = :login) AND (:tab::TEXT IS NULL OR tab = :tab)
   AND (:since::TIMESTAMPTZ IS NULL OR at >= :since);
 
 -- name: seal_audit(most)$
--- Seal up to so many rows of the trail: how many were. APART
+-- Seal up to so many rows of the trail: how many were. @autonomous
 SELECT seal_audit(:most);
 
 -- name: get_broken_seal()^

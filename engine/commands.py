@@ -12,7 +12,7 @@ from FlaskSimpleAuth import ErrorResponse
 
 from engine import errors
 from engine.auth import attempts, auth
-from engine.db.database import db
+from engine.db.reference import db
 from engine.http import cors
 from engine.types import Login
 

@@ -21,10 +21,10 @@ CODES = {
     403: ("forbidden", "permission denied"),
     404: ("not_found", "object not found"),
     405: ("method_not_allowed", "method not allowed"),
-    406: ("not_acceptable", "this resource is only available as application/json"),
+    406: ("not_acceptable", "this resource is not available as what Accept asks for"),
     408: ("request_too_slow", "the request came too slowly"),
     409: ("conflict", "conflict with the current state"),
-    411: ("length_required", "a form must come with its Content-Length"),
+    411: ("length_required", "a form or a table must come with its Content-Length"),
     412: ("precondition_failed", "the resource has changed since"),
     413: ("body_too_large", "the request body is too large"),
     414: ("uri_too_long", "the request target is too long"),
@@ -69,6 +69,7 @@ _UNKNOWN = re.compile(r"^unexpected (?:http|json|None) parameters: (.*)$", re.DO
 # ...and these repeat the value, which may be a password
 _ECHO = re.compile("(?:unexpected value|cast error|type error|conversion error)")
 _LISTED = re.compile(r"(?<=^permission denied on )(\w+:)\[(.*)\](?= \()")  # "on user:[1] (None)": without the brackets
+_WEIGHT = re.compile(r"q=((?:0(?:\.\d{0,3})?)|(?:1(?:\.0{0,3})?))")
 _PLACE = re.compile(r"^(?P<place>[.\[][^ ]*) (?P<why>.*)$")
 
 
@@ -98,11 +99,12 @@ class Problem(BaseException):
         self.code, self.message = code or CODES[status][0], message or CODES[status][1]
 
 
-def from_database(error: psycopg.Error, lost: bool = False) -> Problem:
+def from_database(error: psycopg.Error, lost: bool = False, reads: bool = False) -> Problem:
     """Translate a driver's error; what it says stays in the log.
 
     :param error: as raised by psycopg.
     :param lost: the connection went away before COMMIT was sent, hence the server undoes the transaction.
+    :param reads: the session was opened to read only, hence a refused write (25006) is a bug and no demoted server.
     """
     state, diag = error.sqlstate or "", error.diag
     table, name = diag.table_name or "", diag.constraint_name or ""
@@ -119,6 +121,9 @@ def from_database(error: psycopg.Error, lost: bool = False) -> Problem:
     if state == "57014":
         log.warning("statement cancelled: %s", diag.message_primary)
         return Problem(504)
+    if state == "25006" and reads:
+        log.error("a route that reads writes: %s", diag.message_primary, exc_info=error)
+        return Problem(500)
     if lost or state in ("40001", "40P01", "25006", "25P03", "26000") or (state == "0A000" and "cached plan" in str(error)):
         # NOTE 25006 on the writing side is a demoted server, 25P03 a transaction that we left alone for too long (frozen, say),
         # 26000 and 0A000 a prepared statement that is no more
@@ -152,6 +157,32 @@ def _faults(message: str) -> list[dict[str, str]]:
     return faults
 
 
+def quality(kind: str, accept: str) -> tuple[float, int]:
+    """The weight that an Accept header gives to a media type, and how exactly it names it (RFC 9110 12.5.1).
+
+    :param kind: a type such as `text/csv`; its parameters, and those of the header's other than q, are passed over.
+    :returns: 0 to 1, 0 where it is not acceptable; 3 if the header names the type itself, 2 as `text/*`, 1 as `*/*`, else 0.
+    """
+    kind = kind.partition(";")[0]
+    places = {kind: 3, kind.partition("/")[0] + "/*": 2, "*/*": 1}
+    exact, weight = 0, 0.0
+    for one in accept.lower().split(","):
+        name, *parameters = [part.strip() for part in one.split(";")]
+        if places.get(name, 0) > exact:
+            exact, weight = places[name], 1.0
+            for parameter in parameters:
+                if found := _WEIGHT.fullmatch(parameter):
+                    weight = float(found[1])
+    return weight, exact
+
+
+def is_wanted(kind: str, accept: str) -> bool:
+    """Whether an Accept header prefers a media type to JSON: by its weight, or by naming it where the weights are equal."""
+    weight, exact = quality(kind, accept)
+    json_ = quality("application/json", accept)[0]
+    return weight > json_ or (exact == 3 and weight == json_ > 0)
+
+
 def answer(
     message: str | None,
     status: int,
@@ -176,7 +207,7 @@ def answer(
     if faults:
         body["errors"] = faults
     kind = "application/json"
-    if "application/problem+json" in request.headers.get("Accept", ""):
+    if is_wanted("application/problem+json", request.headers.get("Accept", "")):
         kind = "application/problem+json"
         title = HTTPStatus(status).phrase
         body |= {"type": "about:blank", "title": title, "detail": message, "instance": request.script_root + request.path}

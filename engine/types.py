@@ -7,16 +7,16 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Annotated, Any, ClassVar, NoReturn, Self
 
 from FlaskSimpleAuth import ErrorResponse
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
 from typing_extensions import NotRequired, TypedDict  # noqa: UP035 pydantic reads none of typing before 3.12
 
 MAX_INT = 2**31 - 1  # PostgreSQL's INT
-# NOTE a lone surrogate is a str that UTF-8 cannot say, NUL a character that PostgreSQL cannot hold,
-# U+10FFFF, no character either, is the upper end of the lists that are sorted by a text
-_UNFIT = re.compile("[\0\ud800-\udfff\U0010ffff]")
+MAX_SAFE = 2**53 - 1  # the largest integer that every JSON reader keeps (RFC 8259 6)
+# NOTE a lone surrogate is a str that UTF-8 cannot say, NUL a character that PostgreSQL cannot hold
+UNFIT = re.compile("[\0\ud800-\udfff]")
 _KEY = re.compile("[1-9][0-9]{0,9}")
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 
@@ -43,20 +43,41 @@ def text(value: Any, low: int, high: int) -> str:
         refuse("must be a text")
     if not low <= len(value) <= high:
         refuse(f"must have {low} to {high} characters" if value else "must not be empty")
-    if _UNFIT.search(value):
-        refuse("contains a character that is not allowed (NUL, a lone surrogate or U+10FFFF)")
+    if UNFIT.search(value):
+        refuse("contains a character that is not allowed (NUL or a lone surrogate)")
     return value
+
+
+def bounds(low: int, high: int) -> dict[str, Any]:
+    """The JSON schema of an integer within bounds; its format is that of the smallest type that holds it."""
+    return {"type": "integer", "format": "int32" if high <= MAX_INT else "int64", "minimum": low, "maximum": high}
+
+
+def within(low: int, high: int) -> WithJsonSchema:
+    """The bounds of an integer of an answer, for Annotated."""
+    return WithJsonSchema(bounds(low, high))
+
+
+RowKey = Annotated[int, within(1, MAX_INT)]  # of an INT column, in an answer
+BigKey = Annotated[int, within(1, MAX_SAFE)]  # of a BIGINT column
+
+
+def states(kind: Any) -> bool:
+    """Whether a parameter type states its own schema or bounds."""
+    if not isinstance(kind, type) or not issubclass(kind, int | str):
+        return hasattr(kind, "openapi")
+    return any(hasattr(kind, name) for name in ("openapi", "low", "choices", "pattern"))
 
 
 def schema(kind: Any) -> dict[str, Any]:
     """A parameter type as a JSON schema: what it states of itself."""
     if hasattr(kind, "openapi"):
         return dict(kind.openapi)
-    base = "integer" if issubclass(kind, int) else "string"
-    low, high = ("minimum", "maximum") if base == "integer" else ("minLength", "maxLength")
-    facets = {low: "low", high: "high", "enum": "choices", "pattern": "pattern"}
-    known = {facet: getattr(kind, name) for facet, name in facets.items() if name in dir(kind) and kind is not str}
-    return {"type": base, "description": inspect.getdoc(kind)} | known
+    said = {"description": inspect.cleandoc(kind.__doc__)} if kind.__dict__.get("__doc__") and kind is not str else {}
+    if issubclass(kind, int):
+        return bounds(kind.low, kind.high) | said
+    facets = {"minLength": "low", "maxLength": "high", "enum": "choices", "x-enum-varnames": "names", "pattern": "pattern"}
+    return {"type": "string"} | said | {facet: getattr(kind, name) for facet, name in facets.items() if hasattr(kind, name)}
 
 
 class Key(int):
@@ -89,7 +110,8 @@ class Text(str):
     """A text parameter; subclasses state their length, in characters."""
 
     low, high = 1, 512  # 512 characters of UTF-8 fit in an index entry (2,704 bytes)
-    pattern = "^[^\0\U0010ffff]*$"
+    # NOTE in ASCII, by escapes that the regular expressions of all languages know: it stands in the OpenAPI document
+    pattern = r"^[^\x00]*$"
 
     def __new__(cls, value: Any) -> Self:
         return super().__new__(cls, text(value, cls.low, cls.high))
@@ -125,7 +147,7 @@ class Login(Text):
     """A login; a colon would part it in two in Basic authentication and in tokens."""
 
     high = 64
-    pattern = "^[^:\\s\0-\x1f\x7f-\x9f\U0010ffff]+$"
+    pattern = r"^[^:\s\x00-\x1f\x7f-\x9f]+$"
 
     def __new__(cls, value: Any) -> Self:
         self = super().__new__(cls, value)
@@ -138,6 +160,19 @@ class Password(Text):
     """A password, in clear; whether it is fit is for auth to say."""
 
     openapi: ClassVar[dict[str, Any]] = {"type": "string", "format": "password", "description": __doc__}
+
+
+class Secret(Text):
+    """A password as it was once set, whatever is asked of new ones."""
+
+    openapi: ClassVar[dict[str, Any]] = {
+        "type": "string",
+        "format": "password",
+        "description": __doc__,
+        "minLength": Text.low,
+        "maxLength": Text.high,
+        "pattern": Text.pattern,
+    }
 
 
 class Name(Text):
@@ -153,7 +188,7 @@ class Pattern(Text):
     """A SQL LIKE pattern: % any text, _ any character, \\ takes the next one as it is."""
 
     low = 0
-    pattern = "^([^\\\\\0\U0010ffff]|\\\\[^\0\U0010ffff])*$"
+    pattern = r"^([^\\\x00]|\\[^\x00])*$"
 
     def __new__(cls, value: Any) -> Self:
         self = super().__new__(cls, value)
@@ -181,7 +216,7 @@ class Cursor(str):
                 refuse("is not a cursor of this list")
             if type(key) is int and 0 <= key < 2**63:  # PostgreSQL's BIGINT, which the audit trail has
                 self.number = key
-            elif isinstance(key, str) and len(key) <= Text.high and not _UNFIT.search(key):
+            elif isinstance(key, str) and len(key) <= Text.high and not UNFIT.search(key):
                 self.text = key
             else:
                 refuse("is not a cursor of this list")
@@ -244,7 +279,7 @@ def _made(kind: Callable[[Any], Any], value: Any) -> Any:
 class Change(TypedDict):
     """A line of the trail: who did what to which row, when, from where, before and after."""
 
-    aid: int
+    aid: BigKey
     at: datetime
     login: str | None
     role: str
@@ -266,7 +301,7 @@ class Root(TypedDict):
 class Version(TypedDict):
     app: str
     version: str
-    schema: int
+    schema: RowKey
     now: datetime
     user: str | None
 
@@ -277,7 +312,7 @@ class Live(TypedDict):
 
 class Ready(TypedDict):
     ready: bool
-    schema: int
+    schema: RowKey
 
 
 class Fault(TypedDict):
@@ -287,11 +322,11 @@ class Fault(TypedDict):
     message: str
 
 
-class Error(TypedDict):
+class Problem(TypedDict):
     """Every error; the last four come with problem details (RFC 9457), on request."""
 
     error: str
-    status: int
+    status: Annotated[int, within(400, 599)]
     code: str
     request_id: str | None
     errors: NotRequired[list[Fault]]

@@ -5,7 +5,7 @@ from FlaskSimpleAuth import Blueprint, CurrentUser
 from database import db
 from engine.auth import auth
 from engine.http.wire import Created, created, declare
-from engine.types import Login, Password
+from engine.types import Login, Password, Secret
 
 account = Blueprint("account", __name__)
 
@@ -30,8 +30,8 @@ def get_login() -> str:
 
 # POST /login: a token
 @account.post("/login", authorize="AUTH", auth="form")
-@declare(stored=False)
-def post_login(login: str, pword: str) -> Created[str]:  # both are read by the scheme `form`
+@declare(stored=False, located=False)
+def post_login(login: Login, pword: Secret) -> Created[str]:  # both are read by the scheme `form`
     """Get a token for login and password sent as parameters."""
     return created(auth.token())
 

@@ -4,13 +4,14 @@ from FlaskSimpleAuth import Blueprint
 
 from engine.auth import auth
 from engine.types import Integer, Password
+from model import Sum
 
 compute = Blueprint("compute", __name__)
 
 
 # GET /cmp/add: sum
 @compute.get("/cmp/add", authorize="AUTH")
-def get_cmp_add(i: Integer, j: Integer) -> int:
+def get_cmp_add(i: Integer, j: Integer) -> Sum:
     """Add two integers."""
     return i + j
 

@@ -6,7 +6,7 @@ from typing import Any
 from FlaskSimpleAuth import Blueprint, err
 
 from database import db
-from engine.http.wire import Count, Created, IfMatch, changed, created, created_all, page
+from engine.http.wire import Count, Created, IfMatch, changed, created, created_all, declare, page
 from engine.types import Cursor, Key, Limit, Pattern
 from model import Stuff, StuffItems, StuffKey, StuffKeys, StuffSort, StuffText
 
@@ -31,7 +31,7 @@ def get_stuff(
 ) -> list[Stuff]:
     """List stuff, all of it or what matches a SQL LIKE pattern."""
     at = after.of(sort)
-    if filter is None:
+    if not filter:
         rows = LISTS[sort](after=at.key, size=limit)
     else:
         rows = db.search_stuff(filter=filter, sort=sort, number=at.number, text=at.text, size=limit)
@@ -51,8 +51,11 @@ def post_stuff(stuff: StuffText) -> Created[StuffKey]:
 
 # POST /stuff/batch: create many, all or none
 @stuff.post("/stuff/batch", authorize="OPEN")
+@declare(located=False, csv="items")
 def post_stuff_batch(items: StuffItems) -> Created[StuffKeys]:
-    """Create up to 10,000 stuffs at once, all or none; the keys come in the order given.
+    """Create up to 10,000 stuffs at once, all or none.
+
+    The keys come in the order given.
 
     409: a text is already taken or comes twice, `errors` names the places.
     """

@@ -5,7 +5,7 @@ from FlaskSimpleAuth import Blueprint, err
 from database import db
 from engine.auth import auth
 from engine.http.wire import Count, Created, IfMatch, changed, created, page
-from engine.types import Boolean, Cursor, Key, Limit, Login, Password, Pattern
+from engine.types import Boolean, Cursor, Key, Limit, Login, Password, Pattern, RowKey
 from model import User, UserIn
 
 users = Blueprint("users", __name__)
@@ -15,18 +15,18 @@ users = Blueprint("users", __name__)
 @users.get("/users", authorize="ADMIN")
 def get_users(
     count: Count,
-    filter: Pattern = Pattern("%"),
+    filter: Pattern | None = None,
     limit: Limit = Limit(100),
     after: Cursor = Cursor(),
 ) -> list[User]:
     """List users, all of them or those whose login matches a SQL LIKE pattern."""
-    rows = db.list_users(filter=filter, after=after.of("id").key, size=limit)
-    return page(rows, db.count_users(filter=filter) if count else None)
+    rows = db.list_users(filter=filter or "%", after=after.of("id").key, size=limit)
+    return page(rows, db.count_users(filter=filter or "%") if count else None)
 
 
 # POST /users: create
 @users.post("/users", authorize="ADMIN")
-def post_users(login: Login, _pass: Password, admin: Boolean | None = None) -> Created[int]:
+def post_users(login: Login, _pass: Password, admin: Boolean | None = None) -> Created[RowKey]:
     """Create a user.
 
     409: the login is already taken.
@@ -37,7 +37,7 @@ def post_users(login: Login, _pass: Password, admin: Boolean | None = None) -> C
 
 # POST /users-mgt: create, from one structure
 @users.post("/users-mgt", authorize="ADMIN")
-def post_users_mgt(u: UserIn) -> Created[int]:
+def post_users_mgt(u: UserIn) -> Created[RowKey]:
     """Create a user from one structure.
 
     409: the login is already taken.

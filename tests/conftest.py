@@ -186,11 +186,10 @@ def below(url: str) -> str:
     return url.removeprefix(MOUNT)
 
 
-def link(response: Any) -> Any:
-    """The path of the next page, if there is one."""
-    header = response.headers.get("Link")
-    assert header is None or header.endswith('>; rel="next"')
-    return below(header[1:].split(">")[0]) if header else None
+def link(response: Any, rel: str = "next") -> Any:
+    """The path that a Link gives for a relation, if it does: the next page."""
+    found = re.search(rf'<([^>]*)>; rel="{rel}"', response.headers.get("Link", ""))
+    return below(found[1]) if found else None
 
 
 @pytest.fixture

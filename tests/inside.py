@@ -54,7 +54,7 @@ def _statements(part: str) -> list[str]:
     from database import db
 
     names = re.findall(r'^F\t\d+\tBind\t "" "(\w+)"', part, re.MULTILINE)
-    return names + [name for name in db._available_queries if f'Parse\t "" "{getattr(db, name).sql}"' in part]
+    return names + [name for name, text in db.queries.items() if f'Parse\t "" "{text}"' in part]
 
 
 def environment(folder: Path, base: Path = HERE / "app.conf", **settings: Any) -> dict[str, str]:

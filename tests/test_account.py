@@ -384,6 +384,14 @@ def test_addresses_are_told_apart_by_what_their_holder_cannot_change() -> None:
 
 
 @pytest.mark.parametrize("field", ["login", "pword"])
-def test_a_login_that_no_text_can_be_is_refused(raw: Any, field: str) -> None:
-    body = json.dumps({"login": "calvin", "pword": "hobbes"} | {field: "\ud800"}).encode()
-    assert raw("POST", "/login", body, Content_Type="application/json").status_code == 401
+@pytest.mark.parametrize("unfit", ["\ud800", "a\0b"])
+def test_a_login_that_no_text_can_be_is_refused(raw: Any, field: str, unfit: str) -> None:
+    body = json.dumps({"login": "calvin", "pword": "hobbes"} | {field: unfit}).encode()
+    response = raw("POST", "/login", body, Content_Type="application/json")
+    assert (response.status_code, [fault["field"] for fault in response.json["errors"]]) == (400, [field])
+
+
+def test_a_token_pasted_with_its_quotes_is_taken(client: Any, hobbes: dict[str, str]) -> None:
+    token = client.get("/login", 200, headers=hobbes).text.strip()
+    assert token.startswith('"')
+    assert client.get("/whoami", 200, headers=bearer(token)).json == "hobbes"

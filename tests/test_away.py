@@ -73,8 +73,8 @@ def test_a_silent_server_is_asked_whether_it_is_there(family: int, address: str)
 def test_while_the_database_is_away_one_request_at_a_time_asks_for_it() -> None:
     from engine.errors import Problem
 
-    db = make("", patience=0.2)
-    db.fresh.doubt()
+    db = make("", timeout=0.2)
+    db.fresh.mark_down()
     db.fresh._asking.acquire()
     with pytest.raises(Problem):
         db.fresh.take()
@@ -86,7 +86,7 @@ def test_while_the_database_is_away_one_request_at_a_time_asks_for_it() -> None:
 
 def test_who_waits_for_one_that_asks_hears_that_the_database_is_back() -> None:
     db = make("")
-    db.fresh.doubt()
+    db.fresh.mark_down()
     released: list[None] = []
 
     def acquire(blocking: bool = True, timeout: float = -1) -> bool:
@@ -101,10 +101,10 @@ def test_who_waits_for_one_that_asks_hears_that_the_database_is_back() -> None:
 
 @pytest.mark.parametrize("writes", [True, False])
 def test_a_server_that_falls_silent_is_left_at_once(monkeypatch: pytest.MonkeyPatch, sql: Any, writes: bool) -> None:
-    from engine.db import session
+    from engine.db import watch
     from engine.errors import Problem
 
-    db = make("", patience=0.2)
+    db = make("", timeout=0.2)
     db.open(writes)
     spare, other = db.writer.take(), db.fresh.take()
     db.writer.give(spare)
@@ -112,7 +112,7 @@ def test_a_server_that_falls_silent_is_left_at_once(monkeypatch: pytest.MonkeyPa
     sql("BEGIN")
     sql("LOCK TABLE Stuff")
     try:
-        monkeypatch.setattr(session, "answers", lambda *_: False)
+        monkeypatch.setattr(watch, "answers", lambda *_: False)
         with pytest.raises(Problem) as problem:
             db.add_stuff(stuff="Lamp") if writes else db.get_stuff_sid(sid=1)
     finally:
@@ -129,7 +129,7 @@ def test_a_server_that_falls_silent_is_left_at_once(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_server_at_work_is_waited_for() -> None:
-    from engine.db.session import Statement
+    from engine.db.statement import Statement
 
     db = make("")
     session = db.fresh.take()
@@ -142,7 +142,7 @@ def test_a_server_at_work_is_waited_for() -> None:
 
 def test_a_demoted_server_is_left_at_once(client: Any) -> None:
     from database import db
-    from engine.db.session import Statement
+    from engine.db.statement import Statement
 
     sessions = warm(db.writer, Statement.make("_demote", "SET default_transaction_read_only = on"))
     client.post("/stuff", 201, json={"stuff": "Lamp"})

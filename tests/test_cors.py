@@ -43,6 +43,16 @@ def test_a_preflight_tells_methods_and_headers(client: Any) -> None:
     assert int(headers["Access-Control-Max-Age"]) > 0
 
 
+def test_a_preflight_on_no_route_lets_the_page_hear_of_it(client: Any) -> None:
+    asks = {"Origin": SHOP, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "traceparent"}
+    headers = client.request("OPTIONS", "/nope", 204, headers=asks).headers
+    assert headers["Access-Control-Allow-Origin"] == SHOP
+    assert headers["Access-Control-Allow-Methods"] == "PUT"
+    assert {"traceparent", "tracestate"} <= set(headers["Access-Control-Allow-Headers"].split(", "))
+    assert client.put("/nope", 404, headers={"Origin": SHOP}).headers["Access-Control-Allow-Origin"] == SHOP
+    client.request("OPTIONS", "/nope", 404, headers={"Origin": SHOP})
+
+
 def test_options_alone_is_no_preflight(client: Any) -> None:
     assert granted(client.request("OPTIONS", "/stuff", 200, headers={"Origin": SHOP})) == {
         "Access-Control-Allow-Origin",

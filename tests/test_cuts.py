@@ -4,8 +4,10 @@ In-process there is no connection to cut; tests/test_bodies.py covers the readin
 """
 
 import json
+import os
 import re
 import socket
+import ssl
 import struct
 import time
 import urllib.error
@@ -21,6 +23,8 @@ from conftest import URL
 pytestmark = pytest.mark.external
 
 PLACE = urlsplit(URL)
+PROXY = os.environ.get("PROXY")  # the kind of proxy in front, if one is: it may refuse by itself
+TLS = ssl.create_default_context(cafile=os.environ.get("REQUESTS_CA_BUNDLE"))
 FORM, JSON, PARTS = "application/x-www-form-urlencoded", "application/json", "multipart/form-data; boundary=x"
 PART = b'--x\r\nContent-Disposition: form-data; name="stuff"\r\n\r\ncut %d'
 # the media type, the body as far as it comes, and whether its length is told
@@ -30,6 +34,7 @@ CUT = [
     (JSON, b'{"stuff": "cut %d', True),
     (PARTS, PART, True),
     (PARTS, PART + b"\r\n--x--\r\n", True),
+    (JSON, b'{"stuff": "cut %d"}' + b" " * 20_000, True),  # more than HAProxy holds back
     (FORM, b"stuff=cut %d", False),
     (JSON, b'{"stuff": "cut %d', False),
     (PARTS, PART, False),
@@ -38,7 +43,8 @@ CUT = [
 
 def connect(source: str = "127.0.0.1") -> socket.socket:
     """A connection to the server, from an address of this machine."""
-    return socket.create_connection((PLACE.hostname or "", PLACE.port or 80), timeout=30, source_address=(source, 0))
+    link = socket.create_connection((PLACE.hostname or "", PLACE.port or 80), timeout=30, source_address=(source, 0))
+    return TLS.wrap_socket(link, server_hostname=PLACE.hostname) if PLACE.scheme == "https" else link
 
 
 def request(path: str, kind: str, body: bytes, length: int | None, **headers: str) -> bytes:
@@ -63,7 +69,7 @@ def answer(link: socket.socket) -> tuple[int, bytes]:
             length = re.search(rb"\r\ncontent-length: (\d+)", head, re.IGNORECASE)
             if end and length and len(body) >= int(length[1]):
                 break
-    return int(got[9:12] or 0), got.partition(b"\r\n\r\n")[2]
+    return int(got[9:12]) if got.startswith(b"HTTP/") else 0, got.partition(b"\r\n\r\n")[2]
 
 
 def close(link: socket.socket) -> None:
@@ -92,7 +98,7 @@ def test_nothing_of_a_cut_body_is_done(client: Any, cut: Callable[[socket.socket
         body = form % number if b"%d" in form else form
         for headers in ({}, {"Idempotency_Key": f"cut-{number}"}):
             link = connect()
-            link.sendall(request("/stuff", kind, body, len(body) + 100 if told else None, **headers))
+            link.sendall(request("/stuff", kind, body, 5 * len(body) if told else None, **headers))
             time.sleep(0.02)  # a reset would overtake what is on its way
             cut(link)
     time.sleep(0.5)
@@ -117,7 +123,10 @@ def test_the_end_of_a_chunked_form_cannot_be_told(kind: str, body: bytes) -> Non
     with connect() as link:
         link.sendall(request("/stuff", kind, body, None) + b"0\r\n\r\n")
         got, said = answer(link)
-    assert (got, json.loads(said)["code"]) == (411, "length_required")
+    if PROXY == "nginx":  # knows the end, and tells the length
+        assert got == 201
+    else:
+        assert (got, json.loads(said)["code"]) == (411, "length_required")
 
 
 @pytest.mark.parametrize("kind", [FORM, JSON])
@@ -140,7 +149,7 @@ def test_who_sends_too_much_before_reading_gets_the_answer(path: str) -> None:
     for _ in range(3):
         send = urllib.request.Request(URL + path, b"x" * (8 << 20), {"Content-Type": FORM})  # noqa: S310
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(send, timeout=30)  # noqa: S310
+            urllib.request.urlopen(send, timeout=30, context=TLS)  # noqa: S310
         assert caught.value.code == 413
         assert json.load(caught.value)["code"] == "body_too_large"
 
@@ -148,7 +157,7 @@ def test_who_sends_too_much_before_reading_gets_the_answer(path: str) -> None:
 def test_who_waits_to_be_told_is_told_before_he_sends_too_much() -> None:
     with connect() as link:
         link.sendall(request("/stuff", FORM, b"", 8 << 20, Expect="100-continue"))
-        assert answer(link)[0] == 413
+        assert answer(link)[0] == (100 if PROXY in ("haproxy", "apache") else 413)  # they ask for bodies themselves
 
 
 @pytest.mark.parametrize(
@@ -167,13 +176,14 @@ def test_http_1_1_names_one_host_and_a_target_has_a_bound(head: bytes, status: i
         link.sendall(head.replace(b" /", b" " + PLACE.path.encode() + b"/", 1) + b"Connection: close\r\n\r\n")
         got, body = answer(link)
     assert got == status
-    assert json.loads(body)["status"] == status if status != 200 else json.loads(body)
+    if status != 200 and PROXY != "haproxy":
+        assert json.loads(body)["status"] == status
 
 
 def test_slow_bodies_are_ended_and_hold_nobody_else_up(client: Any) -> None:
     slow = [connect("127.0.0.2") for _ in range(16)]
-    for link in slow:
-        link.sendall(request("/stuff", FORM, b"stuff=slow", 1000))
+    for number, link in enumerate(slow):
+        link.sendall(request("/stuff", FORM, b"stuff=slow" * (1 if number % 4 else 2000), 100_000))
     began = time.monotonic()
     time.sleep(0.3)
     for number in range(20):
@@ -183,11 +193,16 @@ def test_slow_bodies_are_ended_and_hold_nobody_else_up(client: Any) -> None:
         if number % 2:
             with suppress(OSError):
                 link.sendall(b"x")
-        statuses.append(answer(link)[0])
+        status, said = answer(link)
+        assert not status or json.loads(said)["status"] == status
+        statuses.append(status)
         link.close()
-    assert set(statuses) <= {408, 503}
-    assert 408 in statuses
-    assert time.monotonic() - began < 10
+    if PROXY == "nginx":  # hangs up
+        assert set(statuses) == {0}
+    else:
+        assert set(statuses) <= {408, 503}
+        assert 408 in statuses
+    assert time.monotonic() - began < (30 if PROXY else 10)
     with connect("127.0.0.2") as link:
         link.sendall(request("/stuff", FORM, b"stuff=in time", 13))
         assert answer(link)[0] == 201

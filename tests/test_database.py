@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -92,7 +93,7 @@ def test_the_server_refuses_a_write_of_a_request_that_reads(db: Any, sql: Any) -
     db.open(False)
     with pytest.raises(Problem) as refused:
         db.add_stuff(stuff="sneaky")
-    assert refused.value.status in (500, 503)
+    assert (refused.value.status, refused.value.retry) == (500, False)  # a bug, which another try would not mend
     assert sql("SELECT count(*) FROM Stuff") == [(2,)]
 
 
@@ -130,7 +131,7 @@ def test_a_database_away_is_503_then_all_is_well_again(client: Any, monkeypatch:
 
 @pytest.mark.internal
 def test_a_server_that_accepts_and_never_answers_is_given_up(db: Any) -> None:
-    from engine.db.session import Statement
+    from engine.db.statement import Statement
 
     session = db.reader.take()
     session.wait = 0.2
@@ -215,7 +216,7 @@ def test_every_kind_of_session_reads_and_writes(sql: Any, pooled: bool, read: st
 
     conninfo = psycopg.conninfo.make_conninfo(application_name="replica") if read else None
     settings = app.config["ANODB"] | {"queries": "queries.sql"}
-    one = database.DB(read=conninfo, size=2, pooled=pooled, **settings)
+    one = database.DB(read=conninfo, size=2, pooler=pooled, **settings)
     one.open(False)
     assert one.get_stuff_sid(sid=1)["stuff"] == "Chair"
     one.release()
@@ -233,8 +234,19 @@ def test_every_kind_of_session_reads_and_writes(sql: Any, pooled: bool, read: st
 
 @pytest.mark.internal
 def test_nul_never_reaches_the_server() -> None:
-    from engine.db.session import Statement
+    from engine.db.statement import Statement
     from engine.errors import Problem
 
     with pytest.raises(Problem):
         Statement.make("one", "SELECT :text").values({"text": "a\0b"})
+
+
+@pytest.mark.internal
+def test_a_tag_that_is_none_and_a_name_that_is_taken_stop_the_start(tmp_path: Path) -> None:
+    from engine.db.database import DB
+
+    file = tmp_path / "queries.sql"
+    for name, comment, why in (("one", "@primary @often", "no such tag: @often"), ("commit", "Ends it.", "commit is taken")):
+        file.write_text(f"-- name: {name}()$\n-- {comment}\nSELECT 1;\n")
+        with pytest.raises(ValueError, match=why):
+            DB(None, str(file))

@@ -98,7 +98,8 @@ def test_who_waits_for_an_equal_password_gets_its_outcome(
     client.get("/hello", 200, headers=basic("hobbes", "susie"))
     known = passwords._verified.pop(passwords._digest("hobbes\0susie"))
     sql("DELETE FROM Attempt")
-    first: Future[Any] = passwords._checking[passwords._digest("hobbes\0susie"), "127.0.0.1"] = Future()
+    first: Future[Any] = Future()
+    passwords._checking[passwords._digest("hobbes\0susie"), "127.0.0.1"] = first
     if outcome == "right":
         first.set_result(known)
     else:

@@ -136,12 +136,12 @@ def test_a_request_that_still_runs_is_409(client: Any, sql: Any) -> None:
 @pytest.mark.internal
 def test_an_answer_that_cannot_be_stored_undoes_the_write(client: Any, sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from engine import errors
-    from engine.db import database
+    from engine.db import reference
 
     def fail(**_: Any) -> None:
         raise errors.Problem(503)
 
-    monkeypatch.setattr(database.db, "set_answer", fail)
+    monkeypatch.setattr(reference.db, "set_answer", fail)
     client.post("/stuff", 503, json={"stuff": "Lamp"}, headers=KEY)
     assert rows(sql) == 2
 

@@ -84,7 +84,7 @@ def test_what_happens_at_the_door_is_counted(client: Any, calvin: Any) -> None:
 @pytest.mark.internal
 def test_a_wait_for_a_session_is_counted(client: Any) -> None:
     from database import db
-    from engine.db.session import watch
+    from engine.db.watch import watch
 
     before = scrape(client)
     taken = [db.writer.take() for _ in range(db.writer.size)]

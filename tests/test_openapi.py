@@ -1,17 +1,20 @@
 """The documents of the interface: complete, valid, true, and fresh."""
 
 import ast
+import enum
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import HERE, basic, bearer
-from FlaskSimpleAuth import FileStorage
+from FlaskSimpleAuth import Cookie, FileStorage, Header, JsonData
 from openapi_spec_validator import validate
+from openapi_spec_validator.readers import read_from_filename
+from typing_extensions import TypedDict
 
 from engine import errors
 from engine.http import wire
@@ -45,6 +48,48 @@ def masked(value: Any) -> Any:
 def test_the_document_is_valid(document: Any) -> None:
     validate(document)
     assert document["openapi"].startswith("3.1.")
+
+
+def test_yaml_loaders_read_it_as_json_readers_do(client: Any, document: Any, tmp_path: Path) -> None:
+    text = client.get("/openapi.json", 200).text
+    assert text.isascii()
+    (tmp_path / "openapi.yaml").write_text(text)
+    assert read_from_filename(str(tmp_path / "openapi.yaml"))[0] == document
+
+
+def test_a_body_has_one_named_schema_for_all_its_media_types(document: Any) -> None:
+    for path, method, operation in operations(document):
+        content = operation.get("requestBody", {}).get("content", {})
+        names = {media["schema"].get("$ref") for kind, media in content.items() if kind != "text/csv"}
+        assert len(names) <= 1, (method, path)
+        assert None not in names, (method, path)
+
+
+def test_integers_have_formats_and_answers_may_grow(document: Any) -> None:
+    def schemas(value: Any) -> Any:
+        for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            yield from schemas(one)
+        if isinstance(value, dict):
+            yield value
+
+    for one in schemas(document):
+        assert one.get("type") != "integer" or {"format", "minimum", "maximum"} <= one.keys(), one
+    named = document["components"]["schemas"]
+    assert named["Stuff"]["properties"]["sid"]["format"] == "int32"
+    assert named["Change"]["properties"]["aid"]["format"] == "int64"
+    assert "additionalProperties" not in named["Stuff"]
+    assert named["PostStuff"]["additionalProperties"] is False
+
+
+def test_a_parameter_is_described_where_viewers_look_and_has_the_example(document: Any) -> None:
+    parameters = {one["name"]: one for one in document["paths"]["/stuff"]["get"]["parameters"]}
+    assert parameters["filter"]["description"].startswith("A SQL LIKE pattern")
+    assert "description" not in parameters["filter"]["schema"]
+    assert parameters["filter"]["example"] == "C%"
+    assert {"If-None-Match", "Prefer", "Consistency-Token"} <= parameters.keys()
+    live = document["paths"]["/live"]["get"]
+    assert [one["name"] for one in live["parameters"]] == ["If-None-Match"]
+    assert not live["responses"].keys() & {"503", "504"}
 
 
 @pytest.mark.internal
@@ -82,15 +127,9 @@ def test_a_creation_links_to_what_may_be_done_with_the_new_resource(document: An
 
 def test_an_operation_has_the_bounds_of_its_types(document: Any) -> None:
     parameters = {one["name"]: one["schema"] for one in document["paths"]["/stuff"]["get"]["parameters"]}
-    assert parameters["limit"] | {"description": ""} == {
-        "type": "integer",
-        "minimum": 1,
-        "maximum": 1000,
-        "default": 100,
-        "description": "",
-    }
+    assert parameters["limit"] == {"type": "integer", "format": "int32", "minimum": 1, "maximum": 1000, "default": 100}
     assert parameters["sort"]["enum"] == ["sid", "-sid", "stuff", "-stuff"]
-    text = document["paths"]["/stuff"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]["stuff"]
+    text = document["components"]["schemas"]["PostStuff"]["properties"]["stuff"]
     assert (text["minLength"], text["maxLength"]) == (1, 512)
     assert re.match(text["pattern"], "any text\n") is not None
     assert re.match(text["pattern"], "a\0b") is None
@@ -106,6 +145,7 @@ def test_an_example_is_what_is_answered(client: Any, operation: str, document: A
     if "token" in example:
         headers = bearer(client.get("/login", 200, headers=headers).json)
     answer = client.request(method, path.format(**example.get("path", {})), example["status"], headers=headers, **asks)
+    assert ("Location" in answer.headers) == ("Location" in told["headers"])
     if "body" in example:
         assert masked(answer.json) == masked(example["body"])
         assert told["content"]["application/json"]["example"] == example["body"]
@@ -261,6 +301,93 @@ def test_rules_and_schemes_become_security(small: Any) -> None:
     assert "requestBody" not in document["paths"]["/pings"]["post"]
     assert {"401", "403", "429"} <= document["paths"]["/his"]["get"]["responses"].keys()
     assert "| /his | GET | AUTH self | uid | 200 400 401 403 | text |" in openapi.table(small.extensions["contract"])
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Stuff2:
+    """A class that is made from a text by a cast."""
+
+
+@pytest.fixture
+def plain(small: Any) -> Any:
+    """Routes with types that are not ours, and their document."""
+
+    def twin() -> Any:
+        class Stuff(TypedDict):  # as another one is called
+            weight: float
+
+        def get_twin() -> list[Stuff]:
+            """Read the twins."""
+            return []
+
+        return get_twin
+
+    small.cast(Stuff2, lambda _: Stuff2())
+    small.get("/twin", authorize="OPEN")(twin())
+    small.get("/other/twin", authorize="OPEN", endpoint="other.get_twin")(twin())
+
+    @small.get("/plain", authorize="OPEN")
+    def get_plain(  # type: ignore[no-untyped-def]
+        text: str, flag: bool = False, part: float = 0.5, day: date = date(2026, 1, 31), colour: Colour = Colour.RED,
+        cast: Stuff2 | None = None, number=5, name: Cookie = Cookie("x"), x_mark: Header = Header("x"), **others: Any,
+    ):  # fmt: skip
+        """Read."""
+        return {"flag": flag}
+
+    @small.post("/plain", authorize="OPEN")
+    def post_plain(
+        some: JsonData, items: list[int], nested: Colour | None = None, flag: bool = False, **others: Any
+    ) -> dict[str, int]:
+        """Write."""
+        return {"sum": sum(items)}
+
+    return json.loads(small.extensions["contract"].text)
+
+
+@pytest.mark.internal
+def test_any_type_that_flasksimpleauth_takes_is_described(plain: Any) -> None:
+    validate(plain)
+    get = plain["paths"]["/plain"]["get"]
+    found = {one["name"]: (one["in"], one["required"], one["schema"]) for one in get["parameters"]}
+    assert found["text"] == ("query", True, {"type": "string"})
+    assert found["flag"] == ("query", False, {"type": "boolean", "default": False})
+    assert found["part"] == ("query", False, {"type": "number", "default": 0.5})
+    assert found["day"] == ("query", False, {"type": "string", "format": "date", "default": "2026-01-31"})
+    assert found["cast"] == ("query", False, {"type": "string"})
+    assert found["number"] == ("query", False, {"type": "integer", "default": 5})
+    assert found["name"] == ("cookie", False, {"type": "string"})
+    assert found["x-mark"] == ("header", False, {"type": "string"})
+    assert found["colour"] == ("query", False, {"$ref": "#/components/schemas/Colour", "default": "red"})
+    assert found["parameters"][2] == {"type": "object", "additionalProperties": {"type": "string"}}
+    assert get["responses"]["200"]["content"] == {"application/json": {"schema": {}}}
+    body = plain["paths"]["/plain"]["post"]["requestBody"]["content"]
+    assert body.keys() == {"application/json"}
+    schema = plain["components"]["schemas"]["PostPlain"]
+    assert schema["additionalProperties"] is True
+    assert schema["required"] == ["some", "items"]
+    assert schema["properties"]["some"] == {"description": "Any JSON value"}
+    assert schema["properties"]["items"] == {"type": "array", "items": {"type": "integer"}}
+    assert schema["properties"]["flag"] == {"type": "boolean", "default": False}
+    assert schema["properties"]["nested"] == {"anyOf": [{"$ref": "#/components/schemas/Colour"}, {"type": "null"}]}
+    file = plain["paths"]["/files"]["post"]["requestBody"]["content"]
+    assert file == {"multipart/form-data": {"schema": {"$ref": "#/components/schemas/PostFiles"}}}
+    assert plain["components"]["schemas"]["PostFiles"]["properties"]["file"] == {"type": "string", "format": "binary"}
+
+
+@pytest.mark.internal
+def test_two_of_one_name_are_told_apart(plain: Any) -> None:
+    named = plain["components"]["schemas"]
+    assert named["Stuff"]["properties"].keys() == {"sid", "stuff"}
+    assert named["Stuff2"]["properties"].keys() == {"weight"}
+    one, other = (plain["paths"][path]["get"] for path in ("/twin", "/other/twin"))
+    assert one["operationId"] == "get_twin"
+    assert other["operationId"] == "get_twin_other_twin"
+    for operation in (one, other):
+        items = operation["responses"]["200"]["content"]["application/json"]["schema"]["items"]
+        assert items == {"$ref": "#/components/schemas/Stuff2"}
 
 
 @pytest.mark.internal

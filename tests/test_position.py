@@ -22,14 +22,14 @@ QUERIES = """
 SELECT coalesce(current_setting('stuff.side', TRUE), 'primary');
 
 -- name: fresh_who()$
--- FRESH
+-- @primary
 SELECT coalesce(current_setting('stuff.side', TRUE), 'primary');
 
 -- name: application()$
 SELECT current_setting('application_name');
 
 -- name: fresh_application()$
--- FRESH
+-- @primary
 SELECT current_setting('application_name');
 
 -- name: get_stuff(sid)$
@@ -85,11 +85,11 @@ def trips(session: Any, file: Path, act: Callable[[], Any]) -> list[str]:
 def test_a_read_asks_in_its_own_round_trip_how_far_the_standby_is(make: Any, tmp_path: Path) -> None:
     one = make()
     assert one.get_stuff(sid=1) == "Chair"
-    (session,) = one._here.work.held.values()
+    (session,) = one._current.unit.held.values()
     assert trips(session, tmp_path / "trace", lambda: one.get_stuff(sid=1)) == ["_reached get_stuff"]
     plain = make(read=None)
     assert plain.get_stuff(sid=1) == "Chair"
-    (session,) = plain._here.work.held.values()
+    (session,) = plain._current.unit.held.values()
     assert trips(session, tmp_path / "trace", lambda: plain.get_stuff(sid=1)) == ["get_stuff"]
 
 
@@ -98,7 +98,7 @@ def test_a_commit_tells_where_it_ends_in_its_own_round_trip(make: Any, tmp_path:
     one.open(True)
     one.set_stuff(sid=1, stuff="Stool")
     ends.append(one.commit())
-    (session,) = one._here.work.held.values()
+    (session,) = one._current.unit.held.values()
     one.set_stuff(sid=1, stuff="Throne")
     assert trips(session, tmp_path / "trace", lambda: ends.append(one.commit())) == ["_commit _position"]
     ((now,),) = sql("SELECT (pg_current_wal_insert_lsn() - '0/0')::BIGINT")
@@ -118,7 +118,7 @@ def test_a_commit_whose_answer_is_lost_says_so(make: Any, sql: Any) -> None:
     one.set_stuff(sid=1, stuff="Stool")
     one.commit()  # prepared from now on
     one.set_stuff(sid=1, stuff="Throne")
-    (session,) = one._here.work.held.values()
+    (session,) = one._current.unit.held.values()
     lose(session, sql)
     with pytest.raises(Problem) as refused:
         one.commit()
@@ -139,7 +139,7 @@ def test_a_failed_transaction_has_no_end(make: Any) -> None:
 
 @pytest.mark.parametrize("pooled", [False, True])
 def test_a_standby_that_is_behind_is_not_asked_again_by_this_request(make: Any, pooled: bool) -> None:
-    one, before = make(pooled=pooled), taken_over()
+    one, before = make(pooler=pooled), taken_over()
     assert one.who() == "standby"
     assert more(before) == {}
     one.after(NEVER)
@@ -290,7 +290,7 @@ def test_what_the_client_got_wrong_is_not_asked_twice(make: Any) -> None:
 def test_more_reads_than_there_are_sessions_do_not_fill_the_primary(make: Any) -> None:
     from engine.errors import Problem
 
-    one, before = make(patience=0.1), taken_over()
+    one, before = make(timeout=0.1), taken_over()
     taken = [one.reader.take() for _ in range(one.reader.size)]
     with pytest.raises(Problem) as refused:
         one.who()
@@ -304,12 +304,12 @@ def test_more_reads_than_there_are_sessions_do_not_fill_the_primary(make: Any) -
 @pytest.mark.parametrize("read", [None, "a standby"])
 @pytest.mark.parametrize("pooled", [False, True])
 def test_reads_carry_the_request_to_the_log_of_the_database(make: Any, pooled: bool, read: str | None) -> None:
-    one = make(trace=True, pooled=pooled, **({} if read else {"read": None}))
+    one = make(trace=True, pooler=pooled, **({} if read else {"read": None}))
     for request in ("first", "second'; --"):
         one.open(False)
         one.follow(lambda request=request: ("", request, ""))
         assert (one.application(), one.fresh_application()) == (f"stuff {request}", f"stuff {request}")
-        for session in one._here.work.held.values():  # it ends with the read
+        for session in one._current.unit.held.values():  # it ends with the read
             assert session.connection.execute("SHOW application_name").fetchall() == [("stuff",)]
             session.connection.rollback()
         one.release()
@@ -318,7 +318,7 @@ def test_reads_carry_the_request_to_the_log_of_the_database(make: Any, pooled: b
 def test_a_traced_read_is_one_round_trip(make: Any, tmp_path: Path) -> None:
     one = make(trace=True)
     one.who()
-    (session,) = one._here.work.held.values()
+    (session,) = one._current.unit.held.values()
     assert trips(session, tmp_path / "trace", one.who) == ["_trace _reached who"]
 
 

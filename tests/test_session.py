@@ -23,11 +23,11 @@ SELECT sid, stuff FROM Stuff ORDER BY sid;
 UPDATE Stuff SET stuff = :stuff WHERE sid = :sid;
 
 -- name: note(stuff)!
--- Kept whatever becomes of the request: APART.
+-- Kept whatever becomes of the request: @autonomous.
 INSERT INTO Stuff(stuff) VALUES (:stuff);
 
 -- name: nap(seconds)$
--- APART
+-- @autonomous
 SELECT pg_sleep(:seconds::FLOAT);
 
 -- name: size(text)$
@@ -105,7 +105,7 @@ def test_an_error_that_was_caught_cannot_be_committed(one: Any, sql: Any) -> Non
 
 def test_a_rollback_on_a_lost_connection_is_none_the_worse(one: Any, sql: Any) -> None:
     one.rename(sid=1, stuff="Stool")
-    (session,) = one._here.work.held.values()
+    (session,) = one._current.unit.held.values()
     sql("SELECT pg_terminate_backend(%s, 1000)", session.pg.backend_pid)
     one.rollback()
     assert sql("SELECT stuff FROM Stuff WHERE sid = 1") == [("Chair",)]
@@ -122,11 +122,11 @@ def test_a_rollback_on_a_lost_connection_is_none_the_worse(one: Any, sql: Any) -
 def test_the_server_ends_a_transaction_that_is_left_alone(
     one: Any, sql: Any, then: Callable[[Any], Any], code: str, retry: bool
 ) -> None:
-    from engine.db.session import Statement
+    from engine.db.statement import Statement
     from engine.errors import Problem
 
     one.rename(sid=1, stuff="Stool")
-    (session,) = one._here.work.held.values()
+    (session,) = one._current.unit.held.values()
     name = "idle_in_transaction_session_timeout"
     statement = Statement.make("_told", f"SHOW {name}")
     assert session.load(statement, session.run(statement, [])) == [{name: "10s"}]
@@ -160,7 +160,7 @@ def test_a_server_that_stops_reading_is_given_up(one: Any) -> None:
 
 
 def test_a_connection_that_ends_in_the_middle_of_a_batch_is_lost(one: Any) -> None:
-    from engine.db.session import Statement
+    from engine.db.statement import Statement
 
     session = one.writer.take()
     end = Statement.make("_end_me", "SELECT pg_terminate_backend(pg_backend_pid())")
@@ -172,12 +172,12 @@ def test_a_connection_that_ends_in_the_middle_of_a_batch_is_lost(one: Any) -> No
 
 
 def test_a_batch_on_a_closed_connection_cannot_be_sent(one: Any) -> None:
-    from engine.db.session import send
+    from engine.fast.libpq import sender
 
     session = one.writer.take()
     session.close()
     with pytest.raises(psycopg.OperationalError, match="closed"):
-        send(session.pg)
+        sender(Path("/proc/self/maps"))(session.pg)
     one.writer.give(session)
 
 
@@ -185,18 +185,20 @@ def test_a_batch_on_a_closed_connection_cannot_be_sent(one: Any) -> None:
 def test_where_libpq_is_not_found_psycopg_sends_a_batch(
     one: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maps: str | None
 ) -> None:
-    from engine.db import session
+    from engine.db.session import Session
+    from engine.fast.libpq import FastSession, sender
 
     if maps is not None:
         (tmp_path / "maps").write_text(maps)
-    monkeypatch.setattr(session, "send", session._sender(tmp_path / "maps"))
+    send = sender(tmp_path / "maps")
+    monkeypatch.setattr(FastSession, "sync", (lambda session: send(session.pg)) if maps else Session.sync)
     one.rename(sid=1, stuff="Stool")
     one.rollback()
     assert {"sid": 1, "stuff": "Chair"} in one.all_stuff()
 
 
 def test_the_watch_cuts_no_wait_but_the_one_that_it_saw(one: Any) -> None:
-    from engine.db.session import Watch
+    from engine.db.watch import Watch
 
     watch, session, other = Watch(), one.writer.take(), one.writer.take()
     watch._sessions |= {session, other}
@@ -230,24 +232,24 @@ def test_what_is_expected_is_read_with_the_next_statement(sql: Any, writes: bool
         seen.append(row)
         return row is not None
 
-    other: Any = DB(read=read, pooled=pooled, **app.config["ANODB"] | {"queries": "queries.sql"})
+    other: Any = DB(read=read, pooler=pooled, **app.config["ANODB"] | {"queries": "queries.sql"})
 
     def act() -> Any:
         return other.add_stuff(stuff=f"Lamp {next(number)}") if writes else other.get_stuff_sid(sid=1)
 
     other.open(writes)
-    expected = other.expected("get_auth", fits, login="calvin")
+    expected = other.assumption("get_auth", fits, login="calvin")
     for _ in range(3):
-        other.expect(expected)
+        other.assume(expected)
         assert act()
-    other.confirm()
+    other.verify()
     assert {row["login"] for row in seen} == {"calvin"}
     seen.clear()
     other.commit()
     other.release()
 
     other.open(writes)
-    other.expect(other.expected("get_auth", fits, login="nobody"))
+    other.assume(other.assumption("get_auth", fits, login="nobody"))
     with pytest.raises(Problem) as refused:
         act()
     assert (refused.value.status, refused.value.retry) == (503, True)

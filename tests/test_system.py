@@ -213,10 +213,77 @@ def test_parameters_are_utf8(raw: Any, body: bytes) -> None:
         ("text/html", 406),
         ("image/png", 406),
         ("application/json;q=0", 406),
+        ("application/json;charset=utf-8", 200),
+        ("application/json; version=1; q=0.5, text/html", 200),
+        ("*/*, application/json;q=0", 200),
+        ("*/*;q=0", 406),
+        ("application/json;q=0, application/problem+json;q=0, text/csv;q=0, */*", 406),
+        ("APPLICATION/JSON", 200),
     ],
 )
 def test_accept_is_honoured(client: Any, accept: str, status: int) -> None:
     client.get("/stuff", status, headers={"Accept": accept})
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "status"),
+    [
+        ("/metrics", "text/plain", 200),
+        ("/metrics", "text/plain; version=0.0.4; charset=utf-8", 200),
+        ("/metrics", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", 200),
+        ("/docs", "text/html;charset=utf-8", 200),
+        ("/docs", "text/*", 200),
+        ("/metrics", "application/json", 406),
+        ("/docs", "application/json", 406),
+    ],
+)
+def test_parameters_of_accept_are_passed_over(client: Any, calvin: dict[str, str], path: str, accept: str, status: int) -> None:
+    response = client.get(path, status, headers=calvin | {"Accept": accept})
+    if status == 406:
+        kind = {"/metrics": "text/plain", "/docs": "text/html"}[path]
+        assert response.json["error"] == f"this resource is only available as {kind}"
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("application/problem+json", "application/problem+json"),
+        ("application/problem+json;charset=utf-8, */*", "application/problem+json"),
+        ("application/json, application/problem+json", "application/problem+json"),
+        ("application/json, application/problem+json;q=0", "application/json"),
+        ("application/json, application/problem+json;q=0.5", "application/json"),
+        ("application/*", "application/json"),
+        ("text/html", "application/json"),
+    ],
+)
+def test_problem_details_come_to_who_likes_them_no_less_than_json(client: Any, accept: str, kind: str) -> None:
+    assert (
+        client.get("/stuff/99", 404 if accept != "text/html" else 406, headers={"Accept": accept}).headers["Content-Type"]
+        == kind
+    )
+
+
+@pytest.mark.parametrize("accept", ["text/html", "image/png", "application/json;q=0"])
+def test_a_path_that_is_no_route_is_404_whatever_is_accepted(client: Any, accept: str) -> None:
+    client.get("/nope", 404, headers={"Accept": accept})
+    client.post("/stuff/1", 405, headers={"Accept": accept})
+
+
+def test_every_answer_says_what_it_depends_on(client: Any) -> None:
+    assert set(client.get("/stuff", 200).headers["Vary"].split(", ")) == {"Accept", "Prefer", "Origin"}
+    for path, status in (("/stuff/1", 200), ("/stuff/99", 404), ("/nope", 404)):
+        assert "Accept" in client.get(path, status).headers["Vary"].split(", ")
+
+
+def test_an_answer_without_a_body_has_no_type(client: Any, calvin: dict[str, str]) -> None:
+    answers = [
+        client.put("/stuff/1", 204, json={"stuff": "Stool"}),
+        client.delete("/login", 204, headers=calvin),
+        client.post("/register", 201, json={"login": "moe", "pword": "twinky-1985"}),
+        client.request("OPTIONS", "/stuff", 200),
+    ]
+    assert [(one.text, one.headers.get("Content-Type")) for one in answers] == [("", None)] * 4
+    assert "POST" in answers[3].headers["Allow"]
 
 
 def test_a_body_over_the_limit_is_413(raw: Any) -> None:

@@ -50,7 +50,7 @@ def test_who_comes_in_clear_from_afar_is_refused_as_everybody_else(client: Any, 
 @pytest.mark.internal
 def test_values_become_json_without_a_loss() -> None:
     from app import app
-    from engine.db.session import Json
+    from engine.db.statement import Json
 
     value = {
         "number": Decimal("12345678901234567890.10"),
@@ -105,9 +105,15 @@ def test_a_request_names_one_host_and_a_short_target(client: Any, environ: dict[
 
 
 @pytest.mark.internal
-@pytest.mark.parametrize(("kind", "status"), [("application/json", 201), ("application/x-www-form-urlencoded", 411)])
-def test_a_chunked_body_has_an_end_of_its_own(client: Any, kind: str, status: int) -> None:
-    body = b'{"stuff": "chunk"}' if status == 201 else b"stuff=chunk"
+@pytest.mark.parametrize(
+    ("path", "kind", "body", "status"),
+    [
+        ("/stuff", "application/json", b'{"stuff": "chunk"}', 201),
+        ("/stuff", "application/x-www-form-urlencoded", b"stuff=chunk", 411),
+        ("/stuff/batch", "text/csv", b"stuff\r\nchunk\r\n", 411),
+    ],
+)
+def test_a_chunked_body_has_an_end_of_its_own(client: Any, path: str, kind: str, body: bytes, status: int) -> None:
     environ = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": io.BytesIO(body)}
-    response = client._client.post("/stuff", content_type=kind, environ_overrides=environ)
+    response = client._client.post(path, content_type=kind, environ_overrides=environ)
     assert response.status_code == status

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from engine.db.database import db
+from engine.db.reference import db
 from engine.metrics import counters
 
 log = logging.getLogger("stuff.attempts")

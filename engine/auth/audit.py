@@ -7,8 +7,9 @@ import time
 from FlaskSimpleAuth import Flask, Response
 
 from engine import errors
-from engine.db.database import READS, db
+from engine.db.reference import db
 from engine.fast.lean import here
+from engine.http.transaction import READS
 from engine.metrics import counters
 
 log = logging.getLogger("stuff.audit")
@@ -67,10 +68,7 @@ def init_app(app: Flask) -> None:
     @app.after_request
     def audit_end(response: Response) -> Response:
         if response._status_code == 403:
-            try:
-                event("REFUSED", context()[0])
-            except errors.Problem as problem:  # no trail, no answer that says more than that
-                return errors.from_problem(problem)
+            event("REFUSED", context()[0])  # no trail, no answer that says more than that
         elif not sealer._thread and here().request.method not in READS:
             sealer.start()
         return response

@@ -1,7 +1,7 @@
 """Who is calling, and may they: passwords, tokens, and the checks behind `authorize=`. Imported by app, routes and commands.
 
-One policy: nothing about a user outlives a change. Each request that brings credentials reads its user anew, one query (FRESH,
-on the writing side), and everything else is computed from that row. A token is signed for the user's epoch, which another
+One policy: nothing about a user outlives a change. Each request that brings credentials reads its user anew, by one @primary
+query, and everything else is computed from that row. A token is signed for the user's epoch, which another
 password, another role, and a log-out advance; a password that was verified is remembered with the hash that it matched.
 
 Credentials that this process has seen before are taken for good until that row comes, in the round trip of what the request
@@ -35,10 +35,10 @@ from engine import errors
 from engine.auth import audit
 from engine.auth.attempts import Attempts
 from engine.auth.hashing import Place
-from engine.db.database import db
+from engine.db.reference import db
 from engine.fast.lean import here
 from engine.metrics import counters
-from engine.types import Login
+from engine.types import UNFIT, Login
 
 MAX_BYTES = 72  # of a password: bcrypt looks no further
 PASSWORDS, TOKENS = 10_000, 2_000  # that a process remembers, at a kilobyte each: forgetting costs a hash, or a round trip
@@ -107,10 +107,10 @@ class Passwords:
             finally:
                 with self._lock:
                     del self._checking[at]
-            db.expect(mine.result()[1], read=True)
+            db.assume(mine.result()[1], read=True)
             return mine.result()[0]
         try:
-            user, expected = known or first.result()
+            user, assumption = known or first.result()
         except (ErrorResponse, errors.Problem) as refused:  # the same guess is another attempt all the same
             forget = self._count(login)
             if isinstance(refused, ErrorResponse):
@@ -118,7 +118,7 @@ class Passwords:
             else:
                 forget()
             raise
-        db.expect(expected)
+        db.assume(assumption)
         return user
 
     def _check(self, key: bytes, login: str, password: str) -> tuple[dict[str, Any], Any]:
@@ -144,10 +144,10 @@ class Passwords:
         if stronger:
             db.set_pword_rehash(login=login, old=reference, new=stronger)
         shown, proof = _shown(user), self._digest(stronger or reference)
-        expected = db.expected("get_auth", lambda row: self._still(key, shown, proof, row), login=login)
+        assumption = db.assumption("get_auth", lambda row: self._still(key, shown, proof, row), login=login)
         with self._lock:
-            self._verified[key] = shown, expected
-        return shown, expected
+            self._verified[key] = shown, assumption
+        return shown, assumption
 
     def verify(self, password: str, reference: str) -> tuple[bool, str | None]:
         """Whether a hash is that of a password, and a stronger one of the same, if it should be replaced; in the place."""
@@ -226,7 +226,7 @@ class Tokens:
         """
         known = self._known.get(token)
         if known and known[1] > time.time():
-            db.expect(known[2])
+            db.assume(known[2])
             return known[0]
         found = self._jwt(token) if self.kind == "jwt" else self._readable(token)
         if found is None:
@@ -234,9 +234,9 @@ class Tokens:
         if len(self._known) >= TOKENS:
             self._known.clear()
         user, end = _shown(found[0]), found[1]
-        expected = db.expected("get_auth", lambda row: self._still(token, user, row), login=user["login"])
-        self._known[token] = user, end, expected
-        db.expect(expected, read=True)
+        assumption = db.assumption("get_auth", lambda row: self._still(token, user, row), login=user["login"])
+        self._known[token] = user, end, assumption
+        db.assume(assumption, read=True)
         return user
 
     def _still(self, token: str, user: dict[str, Any], row: dict[str, Any] | None) -> bool:
@@ -310,15 +310,17 @@ class Auth:
         login, password = given.get("login"), given.get("pword")
         if not isinstance(login, str) or not isinstance(password, str):
             raise ErrorResponse("missing login and pword", 401)
-        if re.search("[\ud800-\udfff]", login + password):
-            raise ErrorResponse("malformed login or pword", 401)
+        if faults := [name for name, text in (("login", login), ("pword", password)) if UNFIT.search(text)]:
+            why = "contains a character that is not allowed (NUL or a lone surrogate)"
+            raise ErrorResponse("\n".join(f'error on parameter "{name}": {why}' for name in faults), 400)
         return _known(self.passwords.check(login, password))
 
 
 def _credentials(scheme: str) -> str | None:
     """What follows a scheme, whatever its case, in Authorization."""
     kind, _, credentials = here().request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-    return credentials.strip() if kind.lower() == scheme else None
+    # a token pasted as the JSON text that /login gave is still quoted; no quote belongs to a token or to base 64
+    return credentials.strip().strip('"') if kind.lower() == scheme else None
 
 
 def _text(raw: bytes) -> str:

@@ -12,8 +12,7 @@ import time
 from typing import Any
 
 import psycopg
-from psycopg._conninfo_attempts import conninfo_attempts
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_attempts, make_conninfo
 from psycopg.pq import ConnStatus, PGconn, PollingStatus
 from psycopg.pq.abc import PGconn as Link
 

@@ -21,6 +21,8 @@ from werkzeug.datastructures import CombinedMultiDict, EnvironHeaders, Headers, 
 from werkzeug.routing import MapAdapter
 from werkzeug.utils import cached_property
 
+from engine import errors
+
 NOTHING: ImmutableMultiDict[str, Any] = ImmutableMultiDict()
 NO_SESSION = NullSession()
 here = cast("Callable[..., Context]", _cv_request.get)  # the request's context, without the cost of Flask's proxies
@@ -363,5 +365,8 @@ class Flask(fsa.Flask):  # type: ignore[misc]
         """The hooks after a request, the last one first."""
         now = here()
         for hook in (*now._after_request_functions, *now.hooks.after):
-            response = hook(response)
+            try:
+                response = hook(response)
+            except errors.Problem as problem:
+                response = errors.from_problem(problem)
         return response

@@ -8,12 +8,14 @@ import re
 from FlaskSimpleAuth import Flask, Response, request
 
 from engine import errors
-from engine.db.database import READS
 from engine.fast.lean import here
+from engine.http.transaction import READS
+from engine.http.wire import empty
 
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?|https?://\[[0-9a-f:]+\](:[0-9]+)?")
 REQUEST_HEADERS = (
-    "Authorization, Consistency-Token, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, X-Request-Id"
+    "Authorization, Consistency-Token, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, X-Request-Id, "
+    "traceparent, tracestate"
 )
 RESPONSE_HEADERS = (
     "Consistency-Token, Content-Range, Deprecation, ETag, Idempotency-Replayed, Link, Location, Preference-Applied, RateLimit, "
@@ -30,7 +32,7 @@ def allow(response: Response, origins: list[str]) -> Response:
         headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
         headers["Access-Control-Expose-Headers"] = RESPONSE_HEADERS
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-            headers["Access-Control-Allow-Methods"] = headers.get("Allow", "")
+            headers["Access-Control-Allow-Methods"] = headers.get("Allow") or request.headers["Access-Control-Request-Method"]
             headers["Access-Control-Allow-Headers"] = REQUEST_HEADERS
             headers["Access-Control-Max-Age"] = MAX_AGE
     return response
@@ -50,6 +52,13 @@ def refuse(origins: list[str]) -> Response | None:
     return errors.from_problem(errors.Problem(403, errors.SPECIFIC["cross_site"][1], "cross_site"))
 
 
+def preflight() -> Response | None:
+    """Answer a preflight on a path that is no route, so that the request itself comes and the page is told 404."""
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers and request.routing_exception:
+        return empty(204)
+    return None
+
+
 def faults(origins: list[str]) -> list[str]:
     """What would never match, or match too much: an origin has a scheme, a host, and a port if it is unusual."""
     return [
@@ -64,4 +73,5 @@ def init_app(app: Flask) -> None:
     origins = app.config["CORS_ORIGINS"]
     app.before_request(lambda: refuse(origins))
     if origins:
+        app.before_request(preflight)
         app.after_request(lambda response: allow(response, origins))

@@ -15,7 +15,7 @@ from typing import Any
 from FlaskSimpleAuth import Flask, Response
 
 from engine import errors
-from engine.db.database import db
+from engine.db.reference import db
 from engine.fast.lean import here
 from engine.http.wire import given
 
@@ -67,10 +67,7 @@ def keep(key: str, response: Response) -> Response:
     """Store the answer with what the request did; runs before the transaction is ended."""
     if response.status_code < 400:
         headers = json.dumps({name: value for name, value in response.headers.items() if name in KEPT})
-        try:
-            db.set_answer(key=key, status=response.status_code, headers=headers, body="\\x" + response.get_data().hex())
-        except errors.Problem as problem:
-            return errors.from_problem(problem)
+        db.set_answer(key=key, status=response.status_code, headers=headers, body="\\x" + response.get_data().hex())
     return response
 
 

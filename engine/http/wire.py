@@ -5,11 +5,17 @@ with its Link, `created(...)` a 201 with its Location, `changed(...)` a 204, or 
 """
 
 import base64
+import csv
 import hashlib
+import inspect
+import io
 import json
 import re
+import typing
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import cache
+from itertools import islice
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from json.scanner import c_make_scanner  # type: ignore[attr-defined]
 from typing import Annotated, Any, ClassVar, TypeVar, cast
@@ -19,21 +25,23 @@ import flask
 import FlaskSimpleAuth as fsa  # noqa: N813
 from flask.json.provider import JSONProvider
 from FlaskSimpleAuth import request
-from werkzeug.exceptions import BadRequest, LengthRequired, NotAcceptable, RequestURITooLarge, UnsupportedMediaType
+from werkzeug.datastructures import ImmutableMultiDict
+from werkzeug.exceptions import BadRequest, LengthRequired, RequestEntityTooLarge, RequestURITooLarge, UnsupportedMediaType
 from werkzeug.http import http_date
 from werkzeug.routing import BaseConverter
 
 from engine import errors
-from engine.db.database import READS, db
-from engine.db.session import Json
+from engine.db.reference import db
+from engine.db.statement import Json
 from engine.fast import lean
 from engine.fast.lean import here
+from engine.http.transaction import READS
 
 MAX_TARGET = 8000  # characters of a path and its query together, as elsewhere (nginx, Apache)
 MAX_NAMES = 100  # of parameters in a request; no route has a tenth of that
+MAX_ROWS = 100_000  # of a CSV body
 TRIES = 2, 1, 0  # how many runs are left of a request whose transaction was undone through no fault of its own
 FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
-JSON_OR_HTML = ["application/json", "text/html"]
 NONE: dict[str, Any] = {}
 ETAG = re.compile(r'(W/)?"([^"]*)"')
 
@@ -50,6 +58,9 @@ def declare(**what: Any) -> Callable[[T], T]:
     :param deprecated: datetime since when it should no longer be used (RFC 9745).
     :param sunset: datetime when it will be gone (RFC 8594).
     :param stored: False for a POST whose answer is a secret, hence not kept for an Idempotency-Key.
+    :param located: False for a creation whose answer has no Location.
+    :param database: False for a route that asks no database.
+    :param csv: the parameter whose value may also come as a body of rows (text/csv), each an object by the header line.
     """
 
     def mark(view: T) -> T:
@@ -62,6 +73,51 @@ def declare(**what: Any) -> Callable[[T], T]:
 def declared() -> dict[str, Any]:
     """What was declared of the route at hand."""
     return cast(dict[str, Any], getattr(here().hooks.route, "declared", NONE))
+
+
+JSONS = ("application/json", "application/problem+json")
+
+
+@cache
+def columns(view: Callable[..., Any] | None) -> tuple[str, ...]:
+    """The names of the members of a list's rows, in order; none if the route gives no such list."""
+    kind = inspect.signature(view).return_annotation if view else None
+    return tuple(getattr(typing.get_args(kind)[0], "__annotations__", ())) if typing.get_origin(kind) is list else ()
+
+
+@cache
+def offers(view: Callable[..., Any] | None) -> tuple[str, ...]:
+    """The media types that a route can answer with; an error is always JSON."""
+    declared = getattr(view, "declared", NONE)
+    return tuple(declared.get("produces", JSONS + (("text/csv",) if columns(view) else ())))
+
+
+def to_csv(items: list[dict[str, Any]], names: tuple[str, ...]) -> bytes:
+    """Rows as CSV (RFC 4180) below a header line; null is empty, a structure is its JSON text."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(names)
+    writer.writerows([_cell(item[name]) for name in names] for item in items)
+    return text.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    return value if isinstance(value, str) or value is None else "".join(_encode(value, 0))
+
+
+def from_csv(raw: bytes) -> list[dict[str, Any]]:
+    """The records of a CSV text (RFC 4180), each an object by the names of the header line."""
+    try:
+        reader = csv.DictReader(io.StringIO(raw.decode("utf-8-sig"), newline=""), restkey="", strict=True)
+        names = reader.fieldnames or []
+        found = list(islice(reader, MAX_ROWS + 1))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadRequest("the request body is not valid CSV in UTF-8") from error
+    if len(set(names)) != len(names):
+        raise BadRequest("a column comes twice")
+    if len(found) > MAX_ROWS:
+        raise RequestEntityTooLarge
+    return found
 
 
 class Page(dict[str, Any]):
@@ -119,7 +175,12 @@ class IfMatch(str):
 
 
 def if_match(_: str) -> IfMatch | None:
-    """Read If-Match (RFC 9110 13.1.1): None when absent or `*`; weak and foreign tags match nothing."""
+    """Read If-Match (RFC 9110 13.1.1): None when absent or `*`; weak and foreign tags match nothing.
+
+    `If-None-Match: *` asks that there be no such resource: no version of one will do.
+    """
+    if request.environ.get("HTTP_IF_NONE_MATCH", "").strip() == "*":
+        return IfMatch("{}")
     header = request.environ.get("HTTP_IF_MATCH")
     if header is None:
         if flask.current_app.config["REQUIRE_IF_MATCH"]:
@@ -132,8 +193,19 @@ def if_match(_: str) -> IfMatch | None:
 
 
 def counts(name: str) -> bool:
-    """Whether the client prefers to know how many there are (`Prefer: count=exact`, RFC 7240)."""
-    return "count=exact" in here().request.environ.get("HTTP_PREFER", "").replace(" ", "")
+    """Whether the client prefers to know how many there are (`Prefer: count=exact`, RFC 7240); the first `count` holds."""
+    for preference in here().request.environ.get("HTTP_PREFER", "").split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
+        if name.strip().lower() == "count":
+            return bool(value.strip().strip('"').lower() == "exact")
+    return False
+
+
+def empty(status: int, **headers: str) -> flask.Response:
+    """An answer without a body, hence without a Content-Type."""
+    response = lean.Response(b"", status, headers)
+    del response.headers["Content-Type"]
+    return response
 
 
 class Count:
@@ -217,7 +289,7 @@ class Flask(lean.Flask):
                     if problem.status >= 500:
                         raise
                     answer = errors.from_problem(problem)
-                db.confirm()  # first who calls, then what is wrong with it
+                db.verify()  # first who calls, then what is wrong with it
                 return answer
             except errors.Problem as problem:
                 db.rollback()
@@ -227,6 +299,12 @@ class Flask(lean.Flask):
                 now.g.pop("user", None)
                 now._after_request_functions.clear()  # of the run that was undone
         raise AssertionError("unreachable")  # pragma: no cover
+
+    def make_default_options_response(self) -> flask.Response:
+        """The methods of a path, in Allow."""
+        response = empty(200)
+        response.allow.update(super().make_default_options_response().allow)
+        return response
 
     def make_response(self, rv: Any) -> Any:
         """Turn a route's value into an answer."""
@@ -241,37 +319,67 @@ class Flask(lean.Flask):
         return response
 
     def _answer(self, value: Any, status: int) -> flask.Response:
-        etag = total = cursor = None
         if isinstance(value, Page):
-            body: Any = value["items"] or b"[]"
-            cursor, total = value["next"], value["total"]
-        elif value is None or status == 204:
-            return lean.Response(b"", status)
-        else:
-            if isinstance(value, dict) and "etag" in value:
-                value = dict(value)
-                etag = str(value.pop("etag"))
-            body = value if isinstance(value, Json) else self.json.dumps(value).encode()
-        asked = here().request
-        if status != 200 or asked.method not in READS:
+            return self._page(value, status)
+        etag = None
+        if value is None or status == 204:
+            return empty(status)
+        if isinstance(value, dict) and "etag" in value:
+            value = dict(value)
+            etag = str(value.pop("etag"))
+        body = value if isinstance(value, Json) else self.json.dumps(value).encode()
+        if status != 200 or here().request.method not in READS:
             etag = None
         elif etag is None:
             etag = hashlib.blake2b(body, digest_size=8).hexdigest()
-        response = lean.Response.of(body + b"\n", status, "application/json", etag)
-        if cursor:
-            after = base64.urlsafe_b64encode(cursor).rstrip(b"=").decode()
-            query = urlencode({**parameters(), "after": after})
-            response.headers["Link"] = f'<{request.script_root}{request.path}?{query}>; rel="next"'
+        return compared(lean.Response.of(body + b"\n", status, "application/json", etag), etag)
+
+    def _page(self, value: Page, status: int) -> flask.Response:
+        """A list, as JSON or CSV, with its links and its count."""
+        asked, cursor, total = here().request, value["next"], value["total"]
+        body, kind = (value["items"] or b"[]") + b"\n", "application/json"
+        shown = len(json.loads(body)) if total is not None else 0
+        if errors.is_wanted("text/csv", asked.environ.get("HTTP_ACCEPT", "")):
+            body, kind = to_csv(json.loads(body, parse_float=str), columns(here().hooks.route)), "text/csv; charset=utf-8"
+        # NOTE the ETag is of all that is told: where the page ends and how many rows there are stand in headers
+        told = b"%b\n%b\n%d" % (body, cursor or b"", -1 if total is None else total)
+        etag = hashlib.blake2b(told, digest_size=8).hexdigest()
+        response = lean.Response.of(body, status, kind, etag)
+        response.headers["Vary"] = "Accept, Prefer"
+        if links := _links(cursor):
+            response.headers["Link"] = links
         if total is not None:
-            shown = len(json.loads(body))
             response.headers["Content-Range"] = f"items {f'0-{shown - 1}' if shown else '*'}/{total}"
             response.headers["Preference-Applied"] = "count=exact"
-        known = etag and asked.environ.get("HTTP_IF_NONE_MATCH")
-        if known and (known.strip() == "*" or any(tag == etag for _, tag in ETAG.findall(known))):
-            response.status_code = 304  # the client has it already (RFC 9110 13.1.2)
-            response.set_data(b"")
-            response.headers.pop("Content-Length", None)
-        return response
+        return compared(response, etag)
+
+
+def _links(cursor: bytes | None) -> str:
+    """The next page, if there is one, and the first, unless it is this one (RFC 8288)."""
+    asked = here().request
+    if not cursor and not asked.query_string and not asked.has_body:
+        return ""
+    given, links = parameters(), []
+    if cursor:
+        links.append(("next", given | {"after": base64.urlsafe_b64encode(cursor).rstrip(b"=").decode()}))
+    if "after" in given:
+        links.append(("first", {name: text for name, text in given.items() if name != "after"}))
+    path = f"{request.script_root}{request.path}?"
+    return ", ".join(f'<{(path + urlencode(query)).rstrip("?")}>; rel="{rel}"' for rel, query in links)
+
+
+def compared(response: flask.Response, etag: str | None) -> flask.Response:
+    """The answer to what the client knows of a resource by its ETag: If-Match before If-None-Match (RFC 9110 13.2.2)."""
+    environ = here().request.environ
+    required = etag and environ.get("HTTP_IF_MATCH")
+    if required and required.strip() != "*" and not any(tag == etag and not weak for weak, tag in ETAG.findall(required)):
+        return errors.answer(None, 412)
+    known = etag and environ.get("HTTP_IF_NONE_MATCH")
+    if known and (known.strip() == "*" or any(tag == etag for _, tag in ETAG.findall(known))):
+        response.status_code = 304
+        response.set_data(b"")
+        response.headers.pop("Content-Length", None)
+    return response
 
 
 def given() -> dict[str, Any]:
@@ -311,10 +419,11 @@ def check() -> flask.Response | None:
         raise RequestURITooLarge
     accept = environ.get("HTTP_ACCEPT", "*/*")
     if accept != "*/*":
-        if (page := declared().get("page")) and asked.accept_mimetypes.best_match(JSON_OR_HTML) == "text/html":
-            return flask.Response(b"", 303, {"Location": url(page)})
-        if not any(asked.accept_mimetypes[kind] for kind in _offers()):
-            raise NotAcceptable
+        if (page := declared().get("page")) and errors.is_wanted("text/html", accept):
+            return empty(303, Location=url(page))
+        if asked.routing_exception is None and not any(errors.quality(kind, accept)[0] for kind in _offered()):
+            kinds = dict.fromkeys(kind.partition(";")[0] for kind in _offered())
+            return errors.answer(f"this resource is only available as {' or '.join(kinds)}", 406)
     if query := environ.get("QUERY_STRING"):
         _check_utf8(query.encode("latin1"))
         names += [name for name, values in asked.args.lists() for _ in values]
@@ -328,21 +437,23 @@ def check() -> flask.Response | None:
                 raise BadRequest("the request body must be a JSON object")
             names += body
         elif asked.mimetype in FORMS:
-            if "HTTP_TRANSFER_ENCODING" in environ:  # a cut form is a form as well
-                raise LengthRequired
             if asked.mimetype != "multipart/form-data":
                 _check_utf8(asked.get_data(parse_form_data=False))
             names += [name for name, values in asked.form.lists() for _ in values]
+        elif asked.mimetype == "text/csv" and (name := declared().get("csv")):
+            asked.form, asked.files = ImmutableMultiDict([(name, from_csv(asked.get_data()))]), lean.NOTHING  # type: ignore
+            names.append(name)
         else:
             raise UnsupportedMediaType
+        if "HTTP_TRANSFER_ENCODING" in environ and not asked.is_json:  # what is left of a cut form or table is one as well
+            raise LengthRequired
     if len(names) > 1:
         _check_once(names)
     return None
 
 
-def _offers() -> tuple[str, ...]:
-    """The types that the route at hand can answer with; an error is always JSON."""
-    return cast(tuple[str, ...], declared().get("produces", ("application/json", "application/problem+json")))
+def _offered() -> tuple[str, ...]:
+    return offers(here().hooks.route)
 
 
 def _check_utf8(raw: bytes) -> None:
@@ -360,6 +471,8 @@ def finish(response: flask.Response) -> flask.Response:
     if "Cache-Control" not in there:
         open_ = "HTTP_AUTHORIZATION" not in here().request.environ and response._status_code in (200, 304)
         says.append(("Cache-Control", "no-cache" if open_ and "ETag" in there else "no-store"))
+    if "Vary" not in there:
+        says.append(("Vary", "Accept"))
     headers = response.headers
     if response._status_code == 401:  # FlaskSimpleAuth has named its own schemes
         headers.setdefault("WWW-Authenticate", f'Basic realm="{flask.current_app.config["FSA_REALM"]}"')

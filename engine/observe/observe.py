@@ -18,7 +18,7 @@ from flask import g, has_request_context
 from FlaskSimpleAuth import Flask, Response
 from pydantic_core import to_json
 
-from engine.db.database import db
+from engine.db.reference import db
 from engine.fast import lean
 from engine.fast.lean import here
 from engine.metrics import counters

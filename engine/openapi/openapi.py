@@ -13,20 +13,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from FlaskSimpleAuth import Flask
-from pydantic import TypeAdapter
+from FlaskSimpleAuth import Cookie, FileStorage, Flask, Header, JsonData
 
 from engine import errors
-from engine.types import Error
-from engine.types import schema as stated
+from engine.http import wire
+from engine.openapi.schema import Schemas, jsonable, nullable
+from engine.types import MAX_INT, Problem, bounds
 
 Object = dict[str, Any]
-SCHEMAS = "#/components/schemas/{model}"
 IN_BODY = {"POST", "PUT", "PATCH"}
 STATUS = re.compile(r"^\s*(\d{3}): (.*)$", re.MULTILINE)
 SCHEMES = {"basic": "basic", "token": "bearer"}  # of FlaskSimpleAuth, and as they are named here
+FOR = {"OPEN": "For anybody.", "AUTH": "For any authenticated user."}
 RULES = {"user": "self", "account": "ADMIN or self"}  # what object rules come to
 HEADERS: dict[str, Object] = {
     "X-Request-Id": {"description": "The request's own id if it gave a fit one, else a new one", "schema": {"type": "string"}},
@@ -35,13 +35,13 @@ HEADERS: dict[str, Object] = {
     "Link": {"description": 'The next page, rel="next" (RFC 8288); absent on the last', "schema": {"type": "string"}},
     "Content-Range": {"description": "`items first-last/count`, on request", "schema": {"type": "string"}},
     "Preference-Applied": {"description": "The preference that was honoured (RFC 7240)", "schema": {"type": "string"}},
-    "Retry-After": {"description": "Seconds to wait before trying again", "schema": {"type": "integer", "minimum": 0}},
+    "Retry-After": {"description": "Seconds to wait before trying again", "schema": bounds(0, MAX_INT)},
     "WWW-Authenticate": {"description": "The schemes that this route takes", "schema": {"type": "string"}},
     "Consistency-Token": {
         "description": "Where this write ends: reads that send it back see it, where they go to standbys",
         "schema": {"type": "string"},
     },
-    "Idempotency-Replayed": {"description": "`true`: an answer given before", "schema": {"const": "true"}},
+    "Idempotency-Replayed": {"description": "`true`: an answer given before", "schema": {"type": "string", "enum": ["true"]}},
     "Deprecation": {"description": "Since when, as @ and a Unix time (RFC 9745)", "schema": {"type": "string"}},
     "Sunset": {"description": "When this route will be gone (RFC 8594)", "schema": {"type": "string"}},
 }
@@ -53,12 +53,21 @@ KEY: Object = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "The same key with the same request within 24 hours gives the same answer, and is done once",
+    "required": False,
     "schema": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[!-~]([ -~]*[!-~])?$"},
 }
 TOKEN: Object = {
     "name": "Consistency-Token",
     "in": "header",
     "description": "As the answer to a write said it: the answer to this will not be older. A cookie does the same",
+    "required": False,
+    "schema": {"type": "string"},
+}
+KNOWN: Object = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "ETags that the client has: 304 if the answer would have one of them (RFC 9110)",
+    "required": False,
     "schema": {"type": "string"},
 }
 
@@ -73,6 +82,11 @@ class Route:
     view: Callable[..., Any]
     authorize: Any
     auth: Any
+
+    @property
+    def tag(self) -> str:
+        """The module of the route."""
+        return self.view.__module__.rpartition(".")[2]
 
     @property
     def path(self) -> str:
@@ -95,7 +109,12 @@ class Route:
     def parameters(self) -> dict[str, tuple[Any, Any]]:
         """Name in a request: type, and default or `inspect.Parameter.empty`."""
         found = inspect.signature(self.view).parameters.values()
-        return {one.name.removeprefix("_"): (_bare(one.annotation), one.default) for one in found}
+        return {one.name.removeprefix("_"): (_bare(one), one.default) for one in found if one.kind is not one.VAR_KEYWORD}
+
+    @cached_property
+    def is_free(self) -> bool:
+        """Whether it takes parameters of any name (`**parameters`)."""
+        return any(one.kind is one.VAR_KEYWORD for one in inspect.signature(self.view).parameters.values())
 
     def inputs(self) -> Iterator[tuple[str, Any, Any]]:
         """The parameters that a client gives: those that are neither in the path nor in a header."""
@@ -108,7 +127,11 @@ class Route:
         """The status of a success, and the type of its body, None if there is none."""
         kind = inspect.signature(self.view).return_annotation
         if typing.get_origin(kind) is typing.Annotated:
-            return kind.__metadata__[0], None if kind.__origin__ is types.NoneType else kind.__origin__
+            *facets, last = kind.__metadata__
+            if not isinstance(last, int):
+                return 200, kind
+            body = typing.Annotated[kind.__origin__, *facets] if facets else kind.__origin__
+            return last, None if body is types.NoneType else body
         return (204 if kind is None else 200), Any if kind is inspect.Signature.empty else kind
 
     @property
@@ -116,14 +139,19 @@ class Route:
         """What `wire.declare` said."""
         return typing.cast(Object, getattr(self.view, "declared", {}))
 
+    @property
+    def reads(self) -> bool:
+        """Whether it asks the database."""
+        return bool(self.declared.get("database", True))
+
     @cached_property
     def says(self) -> str:
         """The docstring without its statuses."""
-        return STATUS.sub("", inspect.getdoc(self.view) or "").strip()
+        return STATUS.sub("", inspect.getdoc(self.view) or "").strip() or self.name
 
     def refusals(self, method: str) -> dict[int, str]:
         """The statuses of what may go wrong, each with its reason where it is not the usual one."""
-        reasons = dict.fromkeys((400, 406, 503, 504), "")
+        reasons = dict.fromkeys((400, 406, 500), "") | (dict.fromkeys((503, 504), "") if self.reads else {})
         if self.variables:
             reasons[404] = ""
         if method in IN_BODY:
@@ -137,30 +165,21 @@ class Route:
         return reasons | {int(status): why for status, why in STATUS.findall(inspect.getdoc(self.view) or "")}
 
 
-def _bare(kind: Any) -> Any:
-    """The type itself, of one that may be None."""
+def _bare(one: inspect.Parameter) -> Any:
+    """The type itself of a parameter that may be None; without an annotation that of its default, else text."""
+    kind = one.annotation
+    if kind is one.empty:
+        return str if one.default in (one.empty, None) else type(one.default)
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         return next(part for part in typing.get_args(kind) if part is not type(None))
-    return str if kind is inspect.Parameter.empty else kind
+    return kind
 
 
 def _is_special(kind: Any) -> bool:
     """Whether a parameter comes from elsewhere: a header, the user, the framework."""
+    if kind in (FileStorage, JsonData):
+        return False
     return hasattr(kind, "header") or getattr(kind, "__module__", "").startswith(("FlaskSimpleAuth", "flask", "werkzeug"))
-
-
-def _schema(kind: Any, models: Object, mode: Literal["validation", "serialization"] = "validation") -> Object:
-    """The JSON schema of a type; those of pydantic are added to models."""
-    if hasattr(kind, "openapi") or (isinstance(kind, type) and issubclass(kind, str | int)):
-        return stated(kind)
-    schema = TypeAdapter(kind).json_schema(ref_template=SCHEMAS, mode=mode)
-    found = schema.pop("$defs", {})
-    if isinstance(kind, type):
-        found[kind.__name__] = schema
-    for one in found.values():
-        one.setdefault("additionalProperties", False)
-    models |= found
-    return {"$ref": SCHEMAS.format(model=kind.__name__)} if isinstance(kind, type) else schema
 
 
 class Contract:
@@ -191,6 +210,28 @@ class Contract:
                 yield route, method
 
     @cached_property
+    def names(self) -> dict[tuple[int, str], str]:
+        """The operationId of each method of each route, by the route's place; one that is taken is followed by the path."""
+        found: dict[tuple[int, str], str] = {}
+        for place, route in enumerate(self.routes):
+            verb, _, noun = route.name.partition("_")
+            for method in route.methods:
+                name = f"{method.lower()}_{noun or verb}" if verb.upper() in route.methods else f"{method.lower()}_{route.name}"
+                if name in found.values():
+                    name += re.sub(r"\W+", "_", route.path).rstrip("_")
+                found[place, method] = name
+        return found
+
+    def operation_id(self, route: Route, method: str) -> str:
+        """How an operation is called in generated clients."""
+        return self.names[self.routes.index(route), method]
+
+    @cached_property
+    def text(self) -> bytes:
+        """The document as JSON, in ASCII: YAML loaders, too, read it."""
+        return json.dumps(self.document).encode()
+
+    @cached_property
     def links(self) -> dict[str, str]:
         """Paths by name: the documents, and every list that is at no variable path."""
         found = [route for route in self.routes if "GET" in route.methods and not route.variables]
@@ -200,11 +241,14 @@ class Contract:
     @cached_property
     def document(self) -> Object:
         """The OpenAPI document; its URLs are relative to where it is served from."""
-        models: Object = {}
-        _schema(Error, models, "serialization")
+        models = Schemas()
+        models.of(Problem, "serialization")
         paths: dict[str, Object] = {}
         for route, method in self.operations():
             paths.setdefault(route.path, {})[method.lower()] = self._operation(route, method, models)
+        tags = {route.tag: inspect.getdoc(inspect.getmodule(route.view)) or route.tag for route in self.routes}
+        responses = _used("responses", paths, {c: _error(status, why) for status, (c, why) in errors.CODES.items()})
+        headers = _used("headers", [paths, responses], HEADERS)
         return {
             "openapi": "3.1.1",
             "info": {
@@ -212,14 +256,16 @@ class Contract:
                 "version": self.app.config["VERSION"],
                 "summary": "A REST back-end in the YeSQL style",
                 "description": "Parameters may come in the query string, in a form or in a JSON body, whatever the method.",
+                "contact": {"name": "Whoever runs this server"},
                 "license": {"name": "MIT", "identifier": "MIT"},
             },
             "servers": [{"url": "."}],
+            "tags": [{"name": tag, "description": said.partition("\n")[0]} for tag, said in tags.items()],
             "paths": paths,
             "components": {
-                "schemas": models,
-                "headers": HEADERS,
-                "responses": {code: _error(status, message) for status, (code, message) in errors.CODES.items()},
+                "schemas": models.named,
+                "headers": headers,
+                "responses": responses,
                 "securitySchemes": {
                     "basic": {"type": "http", "scheme": "basic", "description": "Login and password"},
                     "bearer": {"type": "http", "scheme": "bearer", "description": "A token, from /login"},
@@ -227,17 +273,15 @@ class Contract:
             },
         }
 
-    def _operation(self, route: Route, method: str, models: Object) -> Object:
-        verb, _, noun = route.name.partition("_")
+    def _operation(self, route: Route, method: str, models: Schemas) -> Object:
         summary, _, description = route.says.partition("\n")
-        operation: Object = {
-            "operationId": f"{method.lower()}_{noun}" if verb.upper() in route.methods else f"{method.lower()}_{verb}_{noun}",
-            "tags": [route.view.__module__.rpartition(".")[2]],
-            "summary": summary.rstrip("."),
-        }
         dates = [f"{name} {route.declared[key]:%Y-%m-%d}." for key, name in DATES.items() if key in route.declared]
-        if description := "\n".join([description.strip(), *dates]).strip():
-            operation["description"] = description
+        operation: Object = {
+            "operationId": self.operation_id(route, method),
+            "tags": [route.tag],
+            "summary": summary.rstrip("."),
+            "description": "\n".join([description.strip() or summary, *dates, FOR.get(route.who, f"For {route.who}.")]),
+        }
         if "deprecated" in route.declared:
             operation["deprecated"] = True
         if parameters := list(self._parameters(route, method, models)):
@@ -257,59 +301,79 @@ class Contract:
         given = route.auth or self.app.config.get("FSA_AUTH_DEFAULT") or self.app.config["FSA_AUTH"]
         return [SCHEMES[one] for one in ([given] if isinstance(given, str) else given) if one in SCHEMES]
 
-    def _parameters(self, route: Route, method: str, models: Object) -> Iterator[Object]:
+    def _parameters(self, route: Route, method: str, models: Schemas) -> Iterator[Object]:
+        examples = self.examples.get(f"{method} {route.path}", {})
         for name in route.variables:
-            yield {"name": name, "in": "path", "required": True, "schema": _schema(route.parameters[name][0], models)}
-        for kind, _ in route.parameters.values():
+            yield _parameter(name, "path", True, models.of(route.parameters[name][0]), examples.get("path", {}))
+        for name, (kind, default) in route.parameters.items():
             if hasattr(kind, "header"):
-                yield {"in": "header", **kind.header}
+                yield {"in": "header", "required": False, **kind.header}
+            elif kind in (Header, Cookie):
+                where, said = ("header", name.replace("_", "-")) if kind is Header else ("cookie", name)
+                yield _parameter(said, where, default is inspect.Parameter.empty, {"type": "string"}, {})
         if method == "POST" and route.declared.get("stored", True):
             yield KEY
         if method == "GET":
-            yield TOKEN
+            yield from [KNOWN] if "produces" not in route.declared else []
+            yield from [TOKEN] if route.reads else []
         for name, schema, required in self._inputs(route, models) if method not in IN_BODY else ():
-            yield {"name": name, "in": "query", "required": required, "schema": schema}
+            yield _parameter(name, "query", required, schema, examples.get("query", {}))
+        if route.is_free and method not in IN_BODY:
+            any_: Object = {"type": "object", "additionalProperties": {"type": "string"}}
+            yield _parameter("parameters", "query", False, any_, {}) | {"style": "form", "explode": True}
 
     @staticmethod
-    def _inputs(route: Route, models: Object) -> Iterator[tuple[str, Object, bool]]:
+    def _inputs(route: Route, models: Schemas) -> Iterator[tuple[str, Object, bool]]:
         for name, kind, default in route.inputs():
-            schema = _schema(kind, models)
+            schema = models.of(kind)
             if default not in (None, "", inspect.Parameter.empty):
-                schema["default"] = default
+                schema["default"] = jsonable(default)
             yield name, schema, default is inspect.Parameter.empty
 
-    def _body(self, route: Route, method: str, models: Object) -> Object | None:
+    def _body(self, route: Route, method: str, models: Schemas) -> Object | None:
         inputs = list(self._inputs(route, models))
-        if not inputs:
+        if not inputs and not route.is_free:
             return None
         required = [name for name, _, needed in inputs if needed]
-        schema: Object = {"type": "object", "properties": {name: one for name, one, _ in inputs}, "additionalProperties": False}
+        voids = {name for name, (_, default) in route.parameters.items() if default is None}
+        members = {name: nullable(one) if name in voids else one for name, one, _ in inputs}
+        schema: Object = {"type": "object", "properties": members, "additionalProperties": route.is_free}
         if required:
             schema["required"] = required
-        voids = {name for name, (_, default) in route.parameters.items() if default is None}
-        either = {name: {"anyOf": [one, {"type": "null"}]} if name in voids else one for name, one, _ in inputs}
-        json_: Object = {"schema": schema | {"properties": either}}
+        # NOTE one schema under a name for all media types: generators make a class of each that is not named
+        media: Object = {"schema": models.name(self.operation_id(route, method).title().replace("_", ""), schema)}
         if example := self.examples.get(f"{method} {route.path}", {}).get("json"):
-            json_["example"] = example
-        content = {"application/json": json_}
-        if all(one.get("type") in ("string", "integer", "boolean") for _, one, _ in inputs):
-            content["application/x-www-form-urlencoded"] = {"schema": schema}
+            media["example"] = example
+        kinds = [kind for _, kind, _ in route.inputs()]
+        if FileStorage in kinds:
+            return {"required": bool(required), "content": {"multipart/form-data": media}}
+        content = {"application/json": media}
+        if all(map(models.is_scalar, members.values())):  # a form has no null
+            content["application/x-www-form-urlencoded"] = media
+        if "csv" in route.declared:
+            content["text/csv"] = {
+                "schema": {"type": "string", "format": "csv", "description": "A header line, then a row each"}
+            }
         return {"required": bool(required), "content": content}
 
-    def _responses(self, route: Route, method: str, models: Object) -> dict[int, Object]:
+    def _responses(self, route: Route, method: str, models: Schemas) -> dict[int, Object]:
         status, kind = route.output
         produces = route.declared.get("produces")
         names = ["X-Request-Id", *(name for key, name in DECLARES.items() if key in route.declared)]
         success: Object = {"description": {200: "The value", 201: "Created", 204: "Done"}[status]}
         if produces:
-            success["content"] = {produces[0].partition(";")[0]: {}}
+            success["content"] = {one.partition(";")[0]: {"schema": _raw(one)} for one in produces}
         elif kind is not None:
-            media: Object = {"schema": _schema(kind, models, "serialization")}
+            media: Object = {"schema": models.of(kind, "serialization")}
             if (example := self.examples.get(f"{method} {route.path}", {})).get("status") == status:
                 media["example"] = example["body"]
             success["content"] = {"application/json": media}
+            if wire.columns(route.view):
+                success["content"]["text/csv"] = {"schema": _raw("text/csv")}
         found = {status: success}
         extra = {200: [] if produces else ["ETag"], 201: ["Location"], 204: []}[status]
+        if not route.declared.get("located", True):
+            extra = []
         if method != "GET":
             extra = [*extra, "Consistency-Token"]
         if method == "POST":
@@ -334,13 +398,26 @@ class Contract:
             key = other.variables[-1] if other.variables else None
             if other.path == f"{route.path}/{{{key}}}" and key in getattr(kind, "__annotations__", ()):
                 parameters = {key: f"$response.body#/{key}"} | {name: f"$request.path.{name}" for name in route.variables}
-                name = self._operation(other, method, {})["operationId"]
+                name = self.operation_id(other, method)
                 links[name] = {"operationId": name, "parameters": parameters}
         return links
 
 
+def _parameter(name: str, where: str, required: bool, schema: Object, examples: Object) -> Object:
+    """A parameter; its description stands beside its schema, where viewers look for it."""
+    schema = dict(schema)
+    described = {"description": schema.pop("description")} if "description" in schema else {}
+    example = {"example": examples[name]} if name in examples else {}
+    return {"name": name, "in": where, "required": required} | described | {"schema": schema} | example
+
+
+def _raw(kind: str) -> Object:
+    """The schema of an answer that is no JSON."""
+    return {"type": "string"} if kind.startswith("text/") else {"type": "string", "format": "binary"}
+
+
 def _error(status: int, why: str) -> Object:
-    error = {"schema": {"$ref": SCHEMAS.format(model="Error")}}
+    error = {"schema": {"$ref": "#/components/schemas/Problem"}}
     content = {"application/json": error, "application/problem+json": error}
     return {"description": _sentence(why), "headers": _headers(["X-Request-Id", *WITH.get(status, [])]), "content": content}
 
@@ -349,12 +426,20 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _used(kind: str, where: Any, components: Object) -> Object:
+    """The components of a kind that are referred to somewhere."""
+    text = json.dumps(where)
+    return {name: one for name, one in components.items() if f'"#/components/{kind}/{name}"' in text}
+
+
 def _headers(names: list[str]) -> Object:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _shape(kind: Any) -> str:
     """A type in a table, in short."""
+    if typing.get_origin(kind) is typing.Annotated:
+        return _shape(kind.__origin__)
     if typing.get_origin(kind) is list:
         return f"array of {_shape(typing.get_args(kind)[0])}"
     if members := getattr(kind, "__annotations__", None):
@@ -367,7 +452,7 @@ def table(contract: Contract) -> str:
     rows = [["path", "method", "who", "in", "status", "out", "comment"]]
     for route in contract.routes:
         status, kind = route.output
-        usual = {406, 413, 415, 422, 428, 429, 503, 504}
+        usual = {406, 413, 415, 422, 428, 429, 500, 503, 504}
         said = {int(code) for code, _ in STATUS.findall(inspect.getdoc(route.view) or "")}
         statuses = {code for method in route.methods for code in route.refusals(method)} - usual - {409} | said
         given = " ".join(name + ("" if default is inspect.Parameter.empty else "?") for name, _, default in route.inputs())

@@ -2,7 +2,7 @@
 
 from FlaskSimpleAuth import Blueprint
 
-from engine.db.database import db
+from engine.db.reference import db
 from engine.http.wire import Count, page
 from engine.types import Change, Cursor, Limit, Login, Name, Time
 

@@ -7,7 +7,7 @@ from FlaskSimpleAuth import Blueprint, Response
 
 from engine import errors
 from engine.auth import auth
-from engine.db.database import db
+from engine.db.reference import db
 from engine.http.wire import declare, url
 from engine.metrics import counters
 from engine.types import Live, Ready, Root, Version
@@ -17,7 +17,7 @@ system = Blueprint("system", __name__)
 
 # GET /: where to begin
 @system.get("/", authorize="OPEN")
-@declare(page="/docs")
+@declare(page="/docs", database=False)
 def get_root() -> Root:
     """Name and version of the server, and links to its documents and lists; a browser is sent to /docs."""
     links = {name: url(path) for name, path in current_app.extensions["contract"].links.items()}
@@ -27,12 +27,16 @@ def get_root() -> Root:
 # GET /version: what runs here
 @system.get("/version", authorize="OPEN")
 def get_version() -> Version:
-    """Name and version of the server, version of its schema, the database's time, and who you are if you said so."""
+    """Tell versions, the time, and who is asking.
+
+    The version of the schema and the time are the database's; the user is null unless valid credentials came.
+    """
     return {"app": "stuff", "version": current_app.config["VERSION"], "user": auth.caller()} | db.get_now()
 
 
 # GET /live: is the process alive
 @system.get("/live", authorize="OPEN")
+@declare(database=False)
 def get_live() -> Live:
     """Answer without asking anybody."""
     return {"live": True}
@@ -41,7 +45,7 @@ def get_live() -> Live:
 # GET /ready: may requests be sent here
 @system.get("/ready", authorize="OPEN")
 def get_ready() -> Ready:
-    """Check the database, a session of the pool, and that the schema is the one that this version needs."""
+    """Check the database, a session of the pool, and the version of the schema."""
     found, needed = db.get_now()["schema"], current_app.config["SCHEMA"]
     if found < needed:
         raise errors.Problem(503, f"schema version {needed} is needed, {found} was found", "schema_outdated")
@@ -52,7 +56,10 @@ def get_ready() -> Ready:
 @system.get("/metrics", authorize="ADMIN", auth=["scraper", "token", "basic"])
 @declare(produces=("text/plain; version=0.0.4",))
 def get_metrics() -> Response:
-    """Counters of all processes of this server, in Prometheus's text format; for administrators and the scraper's own key."""
+    """Tell the counters of all processes of this server.
+
+    In Prometheus's text format, for the scraper's own key as well.
+    """
     versions = {"version": current_app.config["VERSION"], "schema": current_app.config["SCHEMA"]}
     text = counters.text(**versions, python=platform.python_version())
     return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,25 +1,19 @@
-"""Reads on standbys: how far in the log of the primary one must have come to be asked. Imported by database.
+"""Reads on standbys: how far in the log of the primary one must have come to be asked. Imported by the unit of work.
 
-A position is a place in that log, as a number of bytes. The answer to a write tells where it ends, and the caller sends that
-back with its reads: by itself if it keeps cookies, else as a header. Reads of everybody must be answered from no earlier than
+A WAL position (LSN) is a place in that log, as a number of bytes. Reads of everybody must be answered from no earlier than
 where the primary was a while ago. Why so: docs/decisions/054-reads-on-standbys.md
 """
 
 import math
-import re
 import threading
 import time
 from collections import deque
 
 import psycopg
-from FlaskSimpleAuth import Request, Response
 
 from engine import errors
-from engine.db.session import Pool, Statement
-
-HEADER = "Consistency-Token"  # of a write's answer, and of a later request
-COOKIE = "consistency-token"
-TOKEN = re.compile("[0-9]{1,18}")  # fits a BIGINT
+from engine.db.pool import Pool
+from engine.db.statement import Statement
 
 # NOTE what is inserted into the log, not what is flushed: with synchronous_commit off, a commit may be answered before it is
 POSITION = Statement.make("_position", "SELECT (pg_current_wal_insert_lsn() - '0/0')::BIGINT")
@@ -95,28 +89,3 @@ class Bound:
             self._samples.clear()
         self._samples.append(position)
         self._last, self._position = began, self._samples[0]
-
-
-def asked(request: Request) -> int:
-    """The position that a request brings: of a client that has just written; 0 if none.
-
-    :raises errors.Problem: 400 for a header that never was a token; such a cookie is nobody's fault, and ignored.
-    """
-    header, cookie = request.headers.get(HEADER, "0"), request.cookies.get(COOKIE, "0")
-    if not TOKEN.fullmatch(header):
-        raise errors.Problem(400, f"{HEADER} is not what the answer to a write said", "invalid_consistency_token")
-    return max(int(header), int(cookie) if TOKEN.fullmatch(cookie) else 0)
-
-
-def tell(response: Response, request: Request, position: int, stale: float) -> None:
-    """Tell a client where its write ends; later than twice the bound, all reads are past it."""
-    response.headers[HEADER] = str(position)
-    response.set_cookie(
-        COOKIE,
-        str(position),
-        max_age=math.ceil(2 * stale),
-        path=request.script_root or "/",
-        secure=request.is_secure,
-        httponly=True,
-        samesite="Lax",
-    )
