@@ -290,7 +290,7 @@ SELECT
 FROM counted;
 
 -- name: add_attempt_hash(address, period)^
--- Count the hash of a new password for an address: the number of the period under way, and the seconds until it ends. APART
+-- Count the hash of a new password for an address: the number of the period under way, and the seconds until it ends. @autonomous
 INSERT INTO Attempt AS old(subject, number, until) VALUES ('h ' || :address, 1, now() + make_interval(secs => :period))
 ON CONFLICT (subject) DO UPDATE SET
   number = CASE WHEN old.until < now() THEN 1 ELSE old.number + 1 END,
