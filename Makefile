@@ -76,7 +76,7 @@ run: venv/.run ## start the server in the background, on HOST (127.0.0.1) and PO
 
 .PHONY: dev
 dev: venv/.run ## serve in the foreground with Flask's debugger, reloading at each change
-	@exec $(WITH_DB) $(FLASK) run --debug --host $(or $(HOST),127.0.0.1) --port $(or $(PORT),5000)
+	@exec $(WITH_DB) $(FLASK) run --debug --extra-files "$(CURDIR)/queries.sql:$(APP_CONFIG)" --host $(or $(HOST),127.0.0.1) --port $(or $(PORT),5000)
 
 .PHONY: stop
 stop: ## stop the server and the embedded database
@@ -107,11 +107,11 @@ audit.verify: venv/.run ## walk the chain of the audit trail and name its first 
 	@$(WITH_DB) $(FLASK) audit-verify
 
 .PHONY: db.reset
-db.reset: venv/.run ## empty the database and load the demonstration data again (asks; CONFIRM=yes does not)
+db.reset: venv/.run ## empty the database, or APP_DB, and load the demonstration data again (asks; CONFIRM=yes does not)
 	@answer=$(CONFIRM)
-	[ "$$answer" ] || read -rp "All data of the database will be lost. Type yes to go on: " answer
+	[ "$$answer" ] || read -rp "All data of the database $(APP_DB) will be lost. Type yes to go on: " answer
 	[ "$$answer" = yes ] || { echo "nothing done"; exit 1; }
-	venv/bin/python -P engine/embedded.py reset
+	venv/bin/python -P engine/embedded.py reset $(if $(APP_DB),-d $(APP_DB))
 
 .PHONY: db.remove
 db.remove: venv/.run ## stop the embedded database and remove it, the other data of the clone stay (asks; CONFIRM=yes does not)

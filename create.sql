@@ -82,51 +82,108 @@ CREATE UNLOGGED TABLE Attempt(
 );
 CREATE INDEX attempt_until ON Attempt(until);
 
--- the audit trail: every change of the tables above, by whoever made it, and what was tried on the door
+-- the audit trail: every change of the tables above, by whoever made it, and authentication events. Rows are read and sealed in
+-- the order (xid, aid) below the lowest running transaction: no row can appear later before those
 CREATE TABLE Audit(
-  aid BIGSERIAL PRIMARY KEY,
+  aid BIGSERIAL,
   at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
   xid BIGINT NOT NULL DEFAULT pg_current_xact_id()::TEXT::BIGINT,  -- of the change's transaction
   login TEXT COLLATE "C",  -- of the API's user, if one did it
   role TEXT COLLATE "C" NOT NULL DEFAULT session_user,  -- of the database
   request TEXT COLLATE "C",
   address TEXT COLLATE "C",
-  event TEXT COLLATE "C" NOT NULL,  -- INSERT UPDATE DELETE TRUNCATE, or LOGIN LOGIN_FAILED LOGOUT REFUSED
+  event TEXT COLLATE "C" NOT NULL,  -- INSERT UPDATE DELETE TRUNCATE, or LOGIN LOGIN_FAILED LOGOUT REFUSED REFUSED_MORE
   tab TEXT COLLATE "C",
   key TEXT COLLATE "C",
   before JSONB,
-  after JSONB
+  after JSONB,
+  PRIMARY KEY (xid, aid)
 );
-CREATE INDEX audit_login ON Audit(login, aid);
-CREATE INDEX audit_tab ON Audit(tab, aid);
+CREATE INDEX audit_login ON Audit(login, xid, aid) WHERE login IS NOT NULL;
+CREATE INDEX audit_tab ON Audit(tab, key, xid, aid) WHERE tab IS NOT NULL;
 CREATE INDEX audit_at ON Audit USING brin(at);
-CREATE INDEX audit_xid ON Audit(xid, aid);  -- the order of the seal
 
-CREATE FUNCTION audit_change() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+-- each cluster numbers its transactions from the start, so a trail that was restored into another one begins a new era there:
+-- rows from `first` on were written on `system`
+CREATE TABLE Era(
+  first BIGINT PRIMARY KEY,  -- an aid
+  system BIGINT NOT NULL  -- system_identifier of pg_control_system()
+);
+
+-- eras and their rows; settled: transactions below it have ended, so that their order is final
+CREATE VIEW Trail_Era AS
+SELECT first, lead(first, 1, 9223372036854775807) OVER eras - 1 AS last, system,
+  CASE WHEN lead(first) OVER eras IS NULL THEN pg_snapshot_xmin(pg_current_snapshot())::TEXT::BIGINT
+    ELSE 9223372036854775807 END AS settled
+FROM (
+  SELECT first, system FROM Era
+  UNION ALL
+  SELECT 0, system_identifier FROM pg_control_system() WHERE NOT EXISTS (SELECT FROM Era)
+) AS era
+WINDOW eras AS (ORDER BY first);
+
+-- the era in which the trail goes on after a row, and the row there after which it does
+CREATE FUNCTION trail_from(after_xid BIGINT, after_aid BIGINT)
+RETURNS TABLE(first BIGINT, last BIGINT, system BIGINT, settled BIGINT, xid BIGINT, aid BIGINT) LANGUAGE SQL STABLE AS $$
+  SELECT e.* FROM (
+    SELECT first, last, system, settled, CASE WHEN after_aid BETWEEN first AND last THEN after_xid ELSE 0 END AS xid,
+      CASE WHEN after_aid BETWEEN first AND last THEN after_aid ELSE 0 END AS aid
+    FROM Trail_Era) AS e
+  WHERE last >= coalesce(after_aid, 0) AND (settled < 9223372036854775807 OR EXISTS (
+    SELECT FROM Audit AS a WHERE a.aid BETWEEN e.first AND e.last AND (a.xid, a.aid) > (e.xid, e.aid)))
+  ORDER BY first LIMIT 1
+$$;
+
+-- keep the trail of a table: of the columns that are named, and of no other. One statement writes the rows of one statement
+CREATE PROCEDURE keep_trail(tab NAME, key NAME, VARIADIC kept NAME[]) LANGUAGE plpgsql AS $keep$
 DECLARE
-  old_row JSONB := CASE WHEN TG_OP IN ('UPDATE', 'DELETE') THEN to_jsonb(OLD) - 'pword' END;
-  new_row JSONB := CASE WHEN TG_OP IN ('INSERT', 'UPDATE') THEN to_jsonb(NEW) - 'pword' END;
+  old_row TEXT := (SELECT string_agg(format('%L, o.%I', name, name), ', ' ORDER BY n) FROM unnest(kept) WITH ORDINALITY AS k(name, n));
+  new_row TEXT := (SELECT string_agg(format('%L, n.%I', name, name), ', ' ORDER BY n) FROM unnest(kept) WITH ORDINALITY AS k(name, n));
 BEGIN
-  INSERT INTO Audit(login, request, address, event, tab, key, before, after) VALUES (
-    nullif(current_setting('stuff.login', TRUE), ''),
-    nullif(current_setting('stuff.request', TRUE), ''),
-    nullif(current_setting('stuff.address', TRUE), ''),
-    TG_OP, TG_TABLE_NAME, coalesce(new_row, old_row) ->> TG_ARGV[0], old_row, new_row);
+  EXECUTE format($sql$
+CREATE OR REPLACE FUNCTION %1$I() RETURNS TRIGGER LANGUAGE plpgsql AS $body$
+DECLARE
+  the_login TEXT := nullif(current_setting('stuff.login', TRUE), '');
+  the_request TEXT := nullif(current_setting('stuff.request', TRUE), '');
+  the_address TEXT := nullif(current_setting('stuff.address', TRUE), '');
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    INSERT INTO Audit(login, request, address, event, tab, key, after)
+    SELECT the_login, the_request, the_address, TG_OP, TG_TABLE_NAME, n.%2$I, jsonb_build_object(%4$s) FROM new_rows AS n;
+  ELSIF TG_OP = 'UPDATE' THEN  -- a row whose key changes is two rows here
+    INSERT INTO Audit(login, request, address, event, tab, key, before, after)
+    SELECT the_login, the_request, the_address, TG_OP, TG_TABLE_NAME, coalesce(n.%2$I, o.%2$I),
+      CASE WHEN o.%2$I IS NOT NULL THEN jsonb_build_object(%3$s) END,
+      CASE WHEN n.%2$I IS NOT NULL THEN jsonb_build_object(%4$s) END
+    FROM old_rows AS o FULL JOIN new_rows AS n ON n.%2$I = o.%2$I;
+  ELSIF TG_OP = 'DELETE' THEN
+    INSERT INTO Audit(login, request, address, event, tab, key, before)
+    SELECT the_login, the_request, the_address, TG_OP, TG_TABLE_NAME, o.%2$I, jsonb_build_object(%3$s) FROM old_rows AS o;
+  ELSE
+    INSERT INTO Audit(login, request, address, event, tab) VALUES (the_login, the_request, the_address, TG_OP, TG_TABLE_NAME);
+  END IF;
   RETURN NULL;
-END $$;
-CREATE TRIGGER stuff_audit AFTER INSERT OR UPDATE OR DELETE ON Stuff FOR EACH ROW EXECUTE FUNCTION audit_change('sid');
-CREATE TRIGGER stuff_audit_all AFTER TRUNCATE ON Stuff EXECUTE FUNCTION audit_change();
-CREATE TRIGGER utilisateur_audit AFTER INSERT OR UPDATE OR DELETE ON Utilisateur FOR EACH ROW EXECUTE FUNCTION audit_change('id');
-CREATE TRIGGER utilisateur_audit_all AFTER TRUNCATE ON Utilisateur EXECUTE FUNCTION audit_change();
-CREATE TRIGGER owned_audit AFTER INSERT OR UPDATE OR DELETE ON Owned FOR EACH ROW EXECUTE FUNCTION audit_change('oid');
-CREATE TRIGGER owned_audit_all AFTER TRUNCATE ON Owned EXECUTE FUNCTION audit_change();
+END $body$;
+CREATE OR REPLACE TRIGGER audit_insert AFTER INSERT ON %5$I
+  REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION %1$I();
+CREATE OR REPLACE TRIGGER audit_update AFTER UPDATE ON %5$I
+  REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION %1$I();
+CREATE OR REPLACE TRIGGER audit_delete AFTER DELETE ON %5$I
+  REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION %1$I();
+CREATE OR REPLACE TRIGGER audit_truncate AFTER TRUNCATE ON %5$I FOR EACH STATEMENT EXECUTE FUNCTION %1$I();
+$sql$, 'audit_' || tab, key, old_row, new_row, tab);
+END $keep$;
+CALL keep_trail('stuff', 'sid', 'sid', 'stuff', 'version');
+CALL keep_trail('utilisateur', 'id', 'id', 'login', 'isadmin', 'created', 'epoch', 'version');
+CALL keep_trail('owned', 'oid', 'oid', 'object', 'owner', 'version');
 
 -- the seal of the trail: each row's hash covers the row and the hash before it. Sealing runs a little after the changes,
--- so that writers never queue: only rows of transactions below every running one, whose order can no longer change
+-- so that writers never queue
 CREATE TABLE Seal(
   link BIGINT PRIMARY KEY,
   aid BIGINT NOT NULL CONSTRAINT seal_aid_key UNIQUE,
-  hash BYTEA NOT NULL
+  hash BYTEA NOT NULL,
+  xid BIGINT NOT NULL
 );
 
 CREATE FUNCTION audit_hash(previous BYTEA, one Audit) RETURNS BYTEA LANGUAGE SQL STABLE AS $$
@@ -135,40 +192,39 @@ CREATE FUNCTION audit_hash(previous BYTEA, one Audit) RETURNS BYTEA LANGUAGE SQL
     one.event, one.tab, one.key, one.before, one.after)::TEXT, 'UTF8'))
 $$;
 
-CREATE FUNCTION seal_audit(most INT) RETURNS INT LANGUAGE plpgsql AS $$
+-- as the owner: the application's role adds nothing to Seal and Era by itself
+CREATE FUNCTION seal_audit(most INT) RETURNS INT LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
-  last Seal;
-  begun BIGINT;
-  rows REFCURSOR;
+  cluster CONSTANT BIGINT := (SELECT system_identifier FROM pg_control_system());
+  latest Seal;
   one Audit;
   sealed INT := 0;
 BEGIN
   IF NOT pg_try_advisory_xact_lock(hashtext('Seal')) THEN
     RETURN 0;  -- another server is at it
   END IF;
-  SELECT * INTO last FROM Seal ORDER BY link DESC LIMIT 1;
-  SELECT xid INTO begun FROM Audit WHERE aid = last.aid;
-  IF begun >= pg_snapshot_xmax(pg_current_snapshot())::TEXT::BIGINT THEN
-    -- restored from a dump of another cluster, whose transactions were further: once, look for what is not sealed yet
-    OPEN rows FOR SELECT a.* FROM Audit AS a, pg_current_snapshot() AS now
-      WHERE (a.xid < pg_snapshot_xmin(now)::TEXT::BIGINT OR a.xid >= pg_snapshot_xmax(now)::TEXT::BIGINT)
-        AND NOT EXISTS (SELECT FROM Seal AS s WHERE s.aid = a.aid)
-      ORDER BY a.xid < pg_snapshot_xmin(now)::TEXT::BIGINT, a.xid, a.aid LIMIT most;
-  ELSE
-    OPEN rows FOR SELECT * FROM Audit
-      WHERE (xid, aid) > (coalesce(begun, 0), coalesce(last.aid, 0))
-        AND xid < pg_snapshot_xmin(pg_current_snapshot())::TEXT::BIGINT
-      ORDER BY xid, aid LIMIT most;
+  IF NOT EXISTS (SELECT FROM Era) THEN
+    INSERT INTO Era VALUES (0, cluster);
+  ELSIF cluster <> (SELECT system FROM Era ORDER BY first DESC LIMIT 1) THEN
+    -- what is sealed, or of a transaction that is not yet, was written elsewhere
+    INSERT INTO Era SELECT 1 + greatest((SELECT max(aid) FROM Seal), (SELECT max(aid) FROM Audit
+      WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())::TEXT::BIGINT), 0), cluster
+    ON CONFLICT (first) DO UPDATE SET system = EXCLUDED.system;
   END IF;
+  SELECT * INTO latest FROM Seal ORDER BY link DESC LIMIT 1;
+  FOR one IN
+    SELECT a.* FROM trail_from(latest.xid, latest.aid) AS e CROSS JOIN LATERAL (
+      SELECT * FROM Audit WHERE aid BETWEEN e.first AND e.last AND (xid, aid) > (e.xid, e.aid) AND xid < e.settled
+      ORDER BY xid, aid LIMIT most) AS a
   LOOP
-    FETCH rows INTO one;
-    EXIT WHEN NOT FOUND;
-    last := ROW(coalesce(last.link, 0) + 1, one.aid, audit_hash(last.hash, one));
-    INSERT INTO Seal VALUES (last.*);
+    latest := ROW(coalesce(latest.link, 0) + 1, one.aid, audit_hash(latest.hash, one), one.xid);
+    INSERT INTO Seal VALUES (latest.*);
     sealed := sealed + 1;
   END LOOP;
   RETURN sealed;
 END $$;
+-- tables of this schema alone, whoever calls
+DO $$ BEGIN EXECUTE format('ALTER FUNCTION seal_audit(INT) SET search_path = %I, pg_temp', current_schema()); END $$;
 
 -- the trail only grows: nobody changes it by an ordinary statement, not even its owner
 CREATE FUNCTION only_grows() RETURNS TRIGGER LANGUAGE plpgsql AS $$
@@ -191,4 +247,5 @@ CREATE INDEX answer_made ON Answer(made);
 
 -- migrations
 INSERT INTO Schema_Version(version, name, checksum) VALUES
-  (1, 'initial', '74bd190b3210205eb55183a3baf7738e514d8aea1bb68fe2d0eb59133ae59a15');
+  (1, 'initial', '74bd190b3210205eb55183a3baf7738e514d8aea1bb68fe2d0eb59133ae59a15'),
+  (2, 'trail', '52e55bf6181240d142e0089e52305ac7ebf57fa0fee4da6c5fc8e7b54820d042');

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Self
 from FlaskSimpleAuth import ErrorResponse
 from typing_extensions import TypedDict
 
-from engine.types import Boolean, Integer, Login, Model, Password, RowKey, Text, of, refuse, text, within
+from engine.types import Boolean, Integer, Login, Model, Password, RowKey, Sort, Text, of, refuse, text, within
 
 
 class ObjectText(Text):
@@ -57,16 +57,32 @@ class StuffItems(str):
         return super().__new__(cls, json.dumps(texts))
 
 
-class StuffSort(str):
-    """The orders in which stuff may be listed."""
+class StuffSort(Sort):
+    """The order of a list of stuff."""
 
-    choices = ("sid", "-sid", "stuff", "-stuff")
-    names = ("SID", "SID_DESCENDING", "STUFF", "STUFF_DESCENDING")
+    columns: ClassVar[dict[str, tuple[str, ...]]] = {"sid": ("number",), "stuff": ("text",)}
 
-    def __new__(cls, value: Any) -> Self:
-        if value not in cls.choices:
-            refuse("must be one of " + " ".join(cls.choices))
-        return super().__new__(cls, value)
+
+class UserSort(Sort):
+    """The order of a list of users."""
+
+    columns: ClassVar[dict[str, tuple[str, ...]]] = {"id": ("number",), "login": ("text",)}
+
+
+class OwnedSort(Sort):
+    """The order of a list of objects: those of one text by their owners, those of one owner by their keys."""
+
+    columns: ClassVar[dict[str, tuple[str, ...]]] = {
+        "oid": ("number",),
+        "object": ("number", "text"),
+        "owner": ("number", "text"),
+    }
+
+
+class OwnSort(Sort):
+    """The order of a list of one's objects."""
+
+    columns: ClassVar[dict[str, tuple[str, ...]]] = {"oid": ("number",), "object": ("text",)}
 
 
 class UserIn(Model):

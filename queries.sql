@@ -9,6 +9,16 @@
 -- The database's time and the version of its schema.
 SELECT now() AS now, (SELECT max(version) FROM Schema_Version) AS schema;
 
+-- name: list_sequences()
+-- How much of each sequence of keys is used up, 1 being all.
+SELECT sequencename::TEXT AS sequence, coalesce(last_value, 0)::FLOAT8 / max_value AS used FROM pg_sequences
+WHERE schemaname = current_schema() AND NOT cycle;
+
+-- name: get_trail_lag()$
+-- How many seconds the oldest row of the trail waits for a transaction that began before it and still runs.
+SELECT coalesce(extract(epoch FROM clock_timestamp() - min(a.at)), 0)::FLOAT8
+FROM Trail_Era AS e JOIN Audit AS a ON a.aid BETWEEN e.first AND e.last AND a.xid >= e.settled;
+
 --
 -- STUFF
 --
@@ -82,22 +92,27 @@ SELECT count(*) FROM Stuff WHERE stuff LIKE :filter;
 SELECT sid, stuff, version AS etag FROM Stuff WHERE sid = :sid;
 
 -- name: add_stuff(stuff)$
--- A new stuff: its key.
-INSERT INTO Stuff(stuff) VALUES (:stuff) RETURNING sid;
+-- A new stuff: its key, or none if it is there already. It looks first: an insert that fails uses up a key.
+INSERT INTO Stuff(stuff) SELECT :stuff::TEXT WHERE NOT EXISTS (SELECT FROM Stuff WHERE stuff = :stuff) RETURNING sid;
 
 -- name: add_stuff_batch(items)^
--- Many new stuffs from a JSON array of texts: their keys in that order, and the places of those that are taken already or twice.
-WITH item AS (
-  SELECT stuff, place - 1 AS place FROM json_array_elements_text(:items::JSON) WITH ORDINALITY AS item(stuff, place)
+-- Many new stuffs from a JSON array of texts: their keys in that order, and the places of those that are taken already or twice;
+-- then nothing is inserted, and no key used up. What others insert meanwhile is found by the insert.
+WITH item AS MATERIALIZED (
+  SELECT stuff, place - 1 AS place, row_number() OVER (PARTITION BY stuff ORDER BY place) AS nth
+  FROM json_array_elements_text(:items::JSON) WITH ORDINALITY AS item(stuff, place)
+), there AS MATERIALIZED (
+  SELECT place FROM item WHERE nth > 1
+  UNION SELECT place FROM item CROSS JOIN LATERAL (SELECT sid FROM Stuff WHERE Stuff.stuff = item.stuff LIMIT 1) AS one
 ), new AS (
-  INSERT INTO Stuff(stuff) SELECT stuff FROM item ORDER BY place ON CONFLICT DO NOTHING RETURNING sid, stuff
+  INSERT INTO Stuff(stuff) SELECT stuff FROM item WHERE NOT EXISTS (SELECT FROM there) ORDER BY place
+  ON CONFLICT DO NOTHING RETURNING sid, stuff
 )
 SELECT
   (SELECT json_build_object('sids', json_agg(sid ORDER BY sid)) FROM new) AS body,
   (SELECT json_agg(place ORDER BY place) FROM (
-     SELECT place, row_number() OVER (PARTITION BY stuff ORDER BY place) AS nth, new.sid
-     FROM item LEFT JOIN new USING (stuff)) AS one
-   WHERE sid IS NULL OR nth > 1) AS taken;
+     SELECT place FROM there UNION ALL
+     SELECT place FROM item LEFT JOIN new USING (stuff) WHERE sid IS NULL AND NOT EXISTS (SELECT FROM there)) AS one) AS taken;
 
 -- name: upd_stuff_sid(sid, stuff, match)$
 -- Change a stuff that is still at one of the versions in match, if any is given: its new version; 0: it is at another one.
@@ -159,16 +174,26 @@ UPDATE Utilisateur SET pword = :pword WHERE login = :login;
 -- Log out everywhere: the tokens of before die.
 UPDATE Utilisateur SET epoch = epoch + 1 WHERE login = :login;
 
--- name: list_users(filter, after, size)^
--- A page of users, and where the next one begins if there is more. Never a hash.
-SELECT json_agg(shown) AS items,
-  CASE WHEN count(*) = :size::INT
-    AND (SELECT id FROM Utilisateur WHERE login LIKE :filter AND id > max(shown.id) ORDER BY id LIMIT 1) IS NOT NULL
-    THEN json_build_array('id', max(shown.id)) END AS next
-FROM (
-  SELECT id, login, isAdmin, created FROM Utilisateur
-  WHERE login LIKE :filter AND id > coalesce(:after::INT, 0) ORDER BY id LIMIT :size::INT
-) AS shown;
+-- name: list_users(filter, sort, number, text, size)^
+-- A page of users in one of the orders, of which one is executed, and where the next one begins if there is more. Never a hash.
+WITH page AS MATERIALIZED (
+  (SELECT id, login, isAdmin, created FROM Utilisateur
+   WHERE :sort = 'id' AND login LIKE :filter AND id > coalesce(:number::INT, 0) ORDER BY id LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT id, login, isAdmin, created FROM Utilisateur
+   WHERE :sort = '-id' AND login LIKE :filter AND id < coalesce(:number::INT, 2147483647) ORDER BY id DESC LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT id, login, isAdmin, created FROM Utilisateur
+   WHERE :sort = 'login' AND login LIKE :filter AND login > coalesce(:text::TEXT, '') ORDER BY login LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT id, login, isAdmin, created FROM Utilisateur
+   WHERE :sort = '-login' AND login LIKE :filter AND login < coalesce(:text::TEXT, repeat(chr(1114111), 65))
+   ORDER BY login DESC LIMIT :size::INT + 1)
+)
+SELECT
+  (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
+  (SELECT json_build_array(:sort, CASE WHEN :sort LIKE '%id' THEN to_json(id) ELSE to_json(login) END)
+   FROM page WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
 
 -- name: count_users(filter)$
 -- How many match; only on request, as all counts.
@@ -203,15 +228,42 @@ SELECT 0 FROM Utilisateur WHERE id = :uid AND :match IS NOT NULL AND NOT EXISTS 
 -- OWNED
 --
 
--- name: list_owned(after, size)^
--- A page of all that is owned, and where the next one begins if there is more.
+-- name: list_owned(sort, number, text, size)^
+-- A page of all that is owned in one of the orders, of which one is executed, and where the next one begins if there is more.
+-- Those of one text are in the order of their owners, who own such a one once.
 WITH page AS MATERIALIZED (  -- which Citus can collect from all shards
-  SELECT oid, object, owner FROM Owned WHERE oid > coalesce(:after::INT, 0) ORDER BY oid LIMIT :size::INT + 1
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = 'oid' AND oid > coalesce(:number::INT, 0) ORDER BY oid LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = '-oid' AND oid < coalesce(:number::INT, 2147483647) ORDER BY oid DESC LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = 'object' AND (object, owner) > (coalesce(:text::TEXT, ''), coalesce(:number::INT, 0))
+   ORDER BY object, owner LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = '-object'
+     AND (object, owner) < (coalesce(:text::TEXT, repeat(chr(1114111), 513)), coalesce(:number::INT, 2147483647))
+   ORDER BY object DESC, owner DESC LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = 'owner'
+     AND (owner, oid) > (coalesce(CASE WHEN :sort = 'owner' THEN :text::INT END, 0), coalesce(:number::INT, 0))
+   ORDER BY owner, oid LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = '-owner'
+     AND (owner, oid) < (coalesce(CASE WHEN :sort = '-owner' THEN :text::INT END, 2147483647), coalesce(:number::INT, 2147483647))
+   ORDER BY owner DESC, oid DESC LIMIT :size::INT + 1)
 )
 SELECT
   (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
-  (SELECT json_build_array('oid', oid) FROM page
-   WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
+  (SELECT CASE
+     WHEN :sort LIKE '%oid' THEN json_build_array(:sort, oid)
+     WHEN :sort LIKE '%object' THEN json_build_array(:sort, owner, object)
+     ELSE json_build_array(:sort, oid, owner::TEXT) END
+   FROM page WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
 
 -- name: list_owned_uid(uid, after, size)^
 -- A page of what one user owns.
@@ -222,6 +274,24 @@ SELECT json_agg(shown) AS items,
 FROM (
   SELECT oid, object, owner FROM Owned WHERE owner = :uid AND oid > coalesce(:after::INT, 0) ORDER BY oid LIMIT :size::INT
 ) AS shown;
+
+-- name: list_owned_uid_by(uid, sort, number, text, size)^
+-- The same in another order than that of the keys.
+WITH page AS MATERIALIZED (
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = '-oid' AND owner = :uid AND oid < coalesce(:number::INT, 2147483647) ORDER BY oid DESC LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = 'object' AND owner = :uid AND object > coalesce(:text::TEXT, '') ORDER BY object LIMIT :size::INT + 1)
+  UNION ALL
+  (SELECT oid, object, owner FROM Owned
+   WHERE :sort = '-object' AND owner = :uid AND object < coalesce(:text::TEXT, repeat(chr(1114111), 513))
+   ORDER BY object DESC LIMIT :size::INT + 1)
+)
+SELECT
+  (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
+  (SELECT json_build_array(:sort, CASE WHEN :sort = '-oid' THEN to_json(oid) ELSE to_json(object) END)
+   FROM page WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
 
 -- name: count_owned()$
 -- How much there is in all.
@@ -313,39 +383,91 @@ WHERE Attempt.subject = mine.subject;
 -- Something that was tried on the door; kept whatever becomes of the request. @autonomous
 INSERT INTO Audit(event, login, request, address) VALUES (:event, :login, :request, :address);
 
--- name: list_audit(login, tab, since, number, size)^
--- A page of the trail, the oldest first. @custom_plan
-WITH page AS MATERIALIZED (
-  SELECT aid, at, login, role, request, address, event, tab AS "table", key, before, after FROM Audit
-  WHERE aid > coalesce(:number::BIGINT, 0)
-    AND (:login::TEXT IS NULL OR login = :login) AND (:tab::TEXT IS NULL OR tab = :tab)
-    AND (:since::TIMESTAMPTZ IS NULL OR at >= :since)
-  ORDER BY aid LIMIT :size::INT + 1
+-- name: list_audit(login, tab, key, since, system, xid, aid, size)^
+-- A page of the trail, in an order in which nothing appears late. @custom_plan
+WITH era AS (
+  SELECT first, last, system, settled, CASE WHEN :aid::BIGINT BETWEEN first AND last THEN :xid::BIGINT ELSE 0 END AS xid,
+    CASE WHEN :aid BETWEEN first AND last THEN :aid ELSE 0 END AS aid
+  FROM Trail_Era WHERE last >= coalesce(:aid, 0)
+), page AS MATERIALIZED (
+  SELECT era.first, era.system, a.* FROM era CROSS JOIN LATERAL (
+    SELECT * FROM Audit WHERE aid BETWEEN era.first AND era.last AND (xid, aid) > (era.xid, era.aid) AND xid < era.settled
+      AND (:login::TEXT IS NULL OR login = :login) AND (:tab::TEXT IS NULL OR tab = :tab) AND (:key::TEXT IS NULL OR key = :key)
+      AND (:since::TIMESTAMPTZ IS NULL OR at >= :since)
+    ORDER BY xid, aid LIMIT :size::INT + 1) AS a
+  ORDER BY era.first, a.xid, a.aid LIMIT :size::INT + 1
 )
 SELECT
-  (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
-  (SELECT json_build_array('aid', aid) FROM page
-   WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
+  (SELECT json_agg(shown) FROM (
+     SELECT aid, at, login, role, request, address, event, tab AS "table", key, before, after FROM page LIMIT :size::INT
+   ) AS shown) AS items,
+  (SELECT json_build_array('aid', system, xid, aid) FROM page
+   WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next,
+  :aid::BIGINT IS NULL OR EXISTS (
+    SELECT FROM Trail_Era AS e JOIN Audit AS a ON a.aid BETWEEN e.first AND e.last
+    WHERE a.xid = :xid AND a.aid = :aid AND e.system = :system::BIGINT) AS known;
 
--- name: count_audit(login, tab, since)$
+-- name: list_audit_desc(login, tab, key, since, system, xid, aid, size)^
+-- The reverse, up to what was committed last. @custom_plan
+WITH era AS (
+  SELECT first, last, system, CASE WHEN :aid::BIGINT BETWEEN first AND last THEN :xid::BIGINT ELSE 9223372036854775807 END AS xid,
+    CASE WHEN :aid BETWEEN first AND last THEN :aid ELSE 9223372036854775807 END AS aid
+  FROM Trail_Era WHERE first <= coalesce(:aid, 9223372036854775807)
+), page AS MATERIALIZED (
+  SELECT era.first, era.system, a.* FROM era CROSS JOIN LATERAL (
+    SELECT * FROM Audit WHERE aid BETWEEN era.first AND era.last AND (xid, aid) < (era.xid, era.aid)
+      AND (:login::TEXT IS NULL OR login = :login) AND (:tab::TEXT IS NULL OR tab = :tab) AND (:key::TEXT IS NULL OR key = :key)
+      AND (:since::TIMESTAMPTZ IS NULL OR at >= :since)
+    ORDER BY xid DESC, aid DESC LIMIT :size::INT + 1) AS a
+  ORDER BY era.first DESC, a.xid DESC, a.aid DESC LIMIT :size::INT + 1
+)
+SELECT
+  (SELECT json_agg(shown) FROM (
+     SELECT aid, at, login, role, request, address, event, tab AS "table", key, before, after FROM page LIMIT :size::INT
+   ) AS shown) AS items,
+  (SELECT json_build_array('-aid', system, xid, aid) FROM page
+   WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next,
+  :aid::BIGINT IS NULL OR EXISTS (
+    SELECT FROM Trail_Era AS e JOIN Audit AS a ON a.aid BETWEEN e.first AND e.last
+    WHERE a.xid = :xid AND a.aid = :aid AND e.system = :system::BIGINT) AS known;
+
+-- name: count_audit(login, tab, key, since)$
 -- How many rows of the trail match. @custom_plan
 SELECT count(*) FROM Audit
-WHERE (:login::TEXT IS NULL OR login = :login) AND (:tab::TEXT IS NULL OR tab = :tab)
+WHERE (:login::TEXT IS NULL OR login = :login) AND (:tab::TEXT IS NULL OR tab = :tab) AND (:key::TEXT IS NULL OR key = :key)
   AND (:since::TIMESTAMPTZ IS NULL OR at >= :since);
 
 -- name: seal_audit(most)$
 -- Seal up to so many rows of the trail: how many were. @autonomous
 SELECT seal_audit(:most);
 
+-- name: get_seal()^
+-- The last link of the chain: with its hash, the anchor of all before it. @primary
+SELECT link, encode(hash, 'hex') AS hash FROM Seal ORDER BY link DESC LIMIT 1;
+
+-- name: list_seals(links)
+-- The hashes of some links.
+SELECT link, encode(hash, 'hex') AS hash FROM Seal WHERE link = ANY(:links::BIGINT[]);
+
 -- name: get_broken_seal()^
--- The first link of the chain that does not hold: its row was changed or removed. None: the trail is whole.
+-- The first link of the chain that does not hold: its row was changed or removed. None: the chain holds.
 SELECT link, aid FROM (
   SELECT link, s.aid, hash, a AS one, lag(hash) OVER chain AS previous, link - lag(link, 1, 0::BIGINT) OVER chain AS step
-  FROM Seal AS s LEFT JOIN Audit AS a ON a.aid = s.aid
+  FROM Seal AS s LEFT JOIN Audit AS a ON a.aid = s.aid AND a.xid = s.xid
   WINDOW chain AS (ORDER BY link)
 ) AS links
 WHERE step <> 1 OR one IS NULL OR hash IS DISTINCT FROM audit_hash(previous, one)
 ORDER BY link LIMIT 1;
+
+-- name: get_settled()$
+-- The lowest running transaction: rows of those below it can be sealed.
+SELECT pg_snapshot_xmin(pg_current_snapshot())::TEXT::BIGINT;
+
+-- name: get_unsealed(settled)^
+-- The rows that are not sealed and should be, or of a transaction that is not yet: the first, and their number.
+SELECT min(a.aid) AS aid, count(*) AS number FROM Trail_Era AS e JOIN Audit AS a ON a.aid BETWEEN e.first AND e.last
+WHERE (a.xid < :settled::BIGINT OR a.xid >= pg_snapshot_xmax(pg_current_snapshot())::TEXT::BIGINT OR e.settled = 9223372036854775807)
+  AND NOT EXISTS (SELECT FROM Seal AS s WHERE s.aid = a.aid AND s.xid = a.xid);
 
 --
 -- ANSWER

@@ -25,6 +25,8 @@ if [ "${1:-}" = keep ]; then  # run the server; once it was ready (USR1), run it
   done
 fi
 log=${APP_LOG:-app.log}
+(umask 077; : >>"$log")  # it names who did what
+[ ! -f "$log" ] || [ ! -O "$log" ] || chmod 600 "$log"
 exec 9>>"$log"
 ! command -v flock >/dev/null || flock 9  # of two starters, one waits here (not on macOS)
 # where the process serves: the arguments below, after the names

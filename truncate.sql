@@ -2,6 +2,6 @@
 ALTER TABLE Audit DISABLE TRIGGER audit_only_grows;
 ALTER TABLE Seal DISABLE TRIGGER seal_only_grows;
 TRUNCATE Stuff, Utilisateur, Owned, Attempt, Answer RESTART IDENTITY;
-TRUNCATE Audit, Seal RESTART IDENTITY;  -- apart: the line above is in the trail
+TRUNCATE Audit, Seal, Era RESTART IDENTITY;  -- apart: the line above is in the trail
 ALTER TABLE Audit ENABLE TRIGGER audit_only_grows;
 ALTER TABLE Seal ENABLE TRIGGER seal_only_grows;

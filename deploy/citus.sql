@@ -20,8 +20,10 @@ END $$;
 CREATE TRIGGER utilisateur_owner AFTER INSERT OR DELETE ON Utilisateur FOR EACH ROW EXECUTE FUNCTION follow_users();
 
 -- NOTE what becomes of Owned is in the audit trail no more: a trigger of a shard reaches neither the trail nor the request
-DROP TRIGGER owned_audit ON Owned;
-DROP TRIGGER owned_audit_all ON Owned;
+DROP TRIGGER audit_insert ON Owned;
+DROP TRIGGER audit_update ON Owned;
+DROP TRIGGER audit_delete ON Owned;
+DROP TRIGGER audit_truncate ON Owned;
 ALTER TABLE Owned
   DROP CONSTRAINT owned_owner_fkey,
   DROP CONSTRAINT owned_pkey,

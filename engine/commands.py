@@ -1,9 +1,11 @@
 """Commands of the server, `flask --app app doctor | admin LOGIN | audit-verify`, and the refusal to start when unsafe."""
 
 import os
+import re
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from flask import Config, Flask, current_app
@@ -105,36 +107,90 @@ def admin(login: str) -> None:
     click.echo(f"user {uid}: {login}")
 
 
+PAUSES = 0.0, 0.5, 1.0, 2.0  # seconds before each try: another server may be sealing
+ANCHOR = re.compile(r"\b(\d{1,18}):([0-9a-f]{64})\b")
+
+
+def _sealed() -> list[str]:
+    """Seal what can be sealed: the faults of doing so, and of what is not sealed by then."""
+    settled, found = db.get_settled(), {"number": 0}
+    for pause in PAUSES:
+        time.sleep(pause)
+        try:
+            while db.seal_audit(most=10_000):
+                pass
+        except errors.Problem as problem:
+            return [f"sealing fails: {problem.message}"]
+        if not (found := db.get_unsealed(settled=settled))["number"]:
+            return []
+    return [f"{found['number']} rows of the trail are not sealed, the first is {found['aid']}"]
+
+
+def _chained() -> list[str]:
+    broken = db.get_broken_seal()
+    why = "link {link} is broken: row {aid} of the trail was changed or removed"
+    return [why.format(**broken)] if broken else []
+
+
+def _anchored(anchors: dict[int, str]) -> list[str]:
+    """Compare links with the hashes that were kept of them."""
+    hashes = {row["link"]: row["hash"] for row in db.list_seals(links="{" + ",".join(map(str, anchors)) + "}")}
+    found = []
+    for link, kept in sorted(anchors.items()):
+        if hashes.get(link) != kept:
+            found.append(f"link {link} is {'another one' if link in hashes else 'not there'}: the trail was rewritten or cut")
+            break
+    return found
+
+
 @click.command("audit-verify")
-def audit_verify() -> None:
-    """Seal what can be sealed, walk the chain of the audit trail, and name the first broken link."""
+@click.option("--anchor", "given", multiple=True, metavar="LINK:HASH", help="An anchor that was kept; may be repeated.")
+@click.option("--anchors", "file", type=click.File(errors="replace"), help="A file that has anchors in it, such as a log.")
+def audit_verify(given: tuple[str, ...], file: TextIO | None) -> None:
+    """Seal what can be sealed, walk the chain of the audit trail, and name what is wrong with it.
+
+    The last line is the anchor of all that is there: kept elsewhere, and given another time, it shows what the owner of the
+    tables did to the trail meanwhile.
+    """
+    anchors = dict[int, str]()
+    for text in (*given, *(file or ())):
+        if not (found := ANCHOR.findall(text)) and text in given:
+            raise click.BadParameter(f"{text} is not LINK:HASH")
+        anchors |= {int(link): hash for link, hash in found}
+    faults, last = [], None
     try:
-        while db.seal_audit(most=10_000):
-            pass
         db.open(False)
-        broken = db.get_broken_seal()
+        for step in (_sealed, _chained, lambda: _anchored(anchors)):
+            faults += step()
+        last = db.get_seal()
     except errors.Problem as problem:
-        raise click.ClickException(problem.message) from None
+        faults.append(problem.message)
     finally:
         db.release()
-    if broken:
-        raise click.ClickException(f"link {broken['link']} is broken: row {broken['aid']} of the trail was changed or removed")
+    if faults:
+        raise click.ClickException("\n".join(faults))
     click.echo("the trail is whole")
+    if last:
+        click.echo(f"anchor {last['link']}:{last['hash']}")
 
 
 def init_app(app: Flask) -> None:
     """Offer the commands, and refuse to start on what is unsafe.
 
-    :raises SystemExit: with all that is wrong; a local instance may be unsafe.
+    :raises SystemExit: with all that is wrong (in debug mode RuntimeError); a local instance may be unsafe.
     """
     for command in (doctor, admin, audit_verify):
         app.cli.add_command(command)
     if app.config["LOCAL"]:
         found = cors.faults(app.config["CORS_ORIGINS"])
+        context = click.get_current_context(silent=True)
+        if context is None or context.info_name == "run":  # a server
+            found += db.faults(Path(app.root_path, app.config["ANODB"]["queries"]))
     else:
         found, users = faults(app, app.config), open_doors(app)
         if users is None:
             app.logger.warning("the database is away: not checked for demonstration users")
         found += users or []
     if found:
-        sys.exit("refusing to start:\n- " + "\n- ".join(found))
+        why = "refusing to start:\n- " + "\n- ".join(found)
+        raise RuntimeError(why) if app.debug else SystemExit(why)  # the reloader goes on after an Exception

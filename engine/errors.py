@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 import psycopg
-from flask import Flask, Response, g, json, request
+from flask import Flask, Response, current_app, g, json, request
 from werkzeug.exceptions import HTTPException
 
 log = logging.getLogger("stuff.errors")
@@ -24,6 +24,7 @@ CODES = {
     406: ("not_acceptable", "this resource is not available as what Accept asks for"),
     408: ("request_too_slow", "the request came too slowly"),
     409: ("conflict", "conflict with the current state"),
+    410: ("gone", "the resource is no more"),
     411: ("length_required", "a form or a table must come with its Content-Length"),
     412: ("precondition_failed", "the resource has changed since"),
     413: ("body_too_large", "the request body is too large"),
@@ -116,6 +117,9 @@ def from_database(error: psycopg.Error, lost: bool = False, reads: bool = False)
         return Problem(409, "the object is still referenced", "still_referenced")
     if state == "ST409":  # raised by our own triggers and functions, the message is for the client
         return Problem(409, diag.message_primary, diag.message_hint)
+    if state == "2200H":
+        log.error("a sequence of keys is used up: %s", diag.message_primary)
+        return Problem(503)
     if state in ("23502", "23514") or state[:2] in ("22", "54"):  # 54: too large for the server
         return Problem(400, f'parameter "{field}" is not acceptable' if field else "value not acceptable", field=field)
     if state == "57014":
@@ -233,8 +237,14 @@ def from_http(error: HTTPException) -> Response:
 
 
 def from_bug(error: Exception) -> Response:
-    """Whatever else: one log line with the stack, nothing of it to the client."""
-    log.error("bug on %s %s: %r", request.method, request.path, error, exc_info=error)
+    """Whatever else: logged once, with the stack, nothing of it to the client. In debug mode it is the debugger's.
+
+    :raises Exception: the bug, in debug mode.
+    """
+    if current_app.debug:
+        error.add_note(f"request id: {g.get('request_id')}")
+        raise error
+    log.error("bug on %s %s: %r", request.method, request.path[:256], error, exc_info=error)
     return answer(None, 500)
 
 

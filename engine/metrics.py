@@ -32,6 +32,8 @@ KINDS = {  # name: (type, help)
     "stuff_auth_events_total": ("counter", "What happened at the door: logins, refusals, log-outs."),
     "stuff_password_memory_total": ("counter", "Passwords checked, by whether the verification was remembered."),
     "stuff_attempts_total": ("counter", "Attempts at a password, by the store that counted them."),
+    "stuff_sequence_used_ratio": ("gauge", "How much of each sequence of keys is used up, of 1."),
+    "stuff_changes_lag_seconds": ("gauge", "Age of the oldest change that waits for a transaction that still runs."),
     "stuff_info": ("gauge", "Versions of what runs, in its labels."),
     "stuff_processes": ("gauge", "Processes that serve."),
     "process_resident_memory_bytes": ("gauge", "Memory of each process."),
@@ -63,9 +65,11 @@ class Counters:
         :raises OSError: the folder cannot be made or is another user's.
         """
         self._lock = threading.Lock()  # after a fork, the parent's may be held
-        self.folder = Path(folder) if folder else _usual()
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.folder.is_symlink() or self.folder.stat().st_uid != os.geteuid():
+        # a folder in a place that others write to may be theirs: then another name is tried, by all processes in one order
+        for self.folder in [Path(folder)] if folder else _usual():
+            if _made(self.folder):
+                break
+        else:
             raise PermissionError(f"{self.folder} is not ours")
         with self._exclusive():
             # NOTE the lock lasts as long as this process, unlike its number it cannot be another's
@@ -147,10 +151,15 @@ class Counters:
             numbers[duration] += seconds
             numbers[duration + 1 + bisect_left(BOUNDS, seconds)] += 1.0
 
-    def text(self, **versions: Any) -> str:
-        """Everything that was counted, in Prometheus's text format 0.0.4."""
+    def text(self, measured: dict[str, float] | None = None, **versions: Any) -> str:
+        """Everything that was counted, in Prometheus's text format 0.0.4.
+
+        :param measured: gauges that are those of all servers, by series.
+        """
         found: dict[str, dict[str, list[float]]] = {name: {} for name in KINDS}
         found["stuff_info"][_series("stuff_info", versions)] = [1.0]
+        for series, value in (measured or {}).items():
+            found[series.partition("{")[0]][series] = [value]
         with self._exclusive():
             for path in self._files():
                 alive = _alive(path)
@@ -172,8 +181,14 @@ class Counters:
         return "\n".join(lines) + "\n"
 
 
-def _usual() -> Path:
-    """In memory where that can be, and without what servers that are no more have left."""
+def _made(folder: Path) -> bool:
+    """Make a folder; False if it is there and not ours."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return not folder.is_symlink() and folder.stat().st_uid == os.geteuid()
+
+
+def _usual() -> Iterator[Path]:
+    """Names of a folder in memory, where that can be; what servers that are no more have left is removed."""
     base = Path("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir())  # noqa: S108
     for path in base.glob(f"stuff-{os.geteuid()}-*"):
         try:
@@ -182,7 +197,7 @@ def _usual() -> Path:
             shutil.rmtree(path, ignore_errors=True)
         except (PermissionError, ValueError):
             continue
-    return base / f"stuff-{os.geteuid()}-{os.getppid()}"
+    return (base / f"stuff-{os.geteuid()}-{number}{os.getppid()}" for number in ("", *(f"{n}-" for n in range(1, 1000))))
 
 
 def _alive(path: Path) -> bool:

@@ -197,10 +197,32 @@ class Pattern(Text):
         return self
 
 
+class Sort(str):
+    """The order of a list: a column, descending behind a `-`."""
+
+    columns: ClassVar[dict[str, tuple[str, ...]]] = {}  # and what a cursor holds of each: "number", "text" or both
+    choices: ClassVar[tuple[str, ...]]
+    names: ClassVar[tuple[str, ...]]  # of the choices, in generated clients
+
+    def __init_subclass__(cls) -> None:
+        cls.choices = tuple(sign + column for column in cls.columns for sign in ("", "-"))
+        cls.names = tuple(column.upper() + suffix for column in cls.columns for suffix in ("", "_DESCENDING"))
+
+    def __new__(cls, value: Any) -> Self:
+        if value not in cls.choices:
+            refuse("must be one of " + " ".join(cls.choices))
+        return super().__new__(cls, value)
+
+    @property
+    def holds(self) -> tuple[str, ...]:
+        """What a cursor of this order holds."""
+        return self.columns[self.lstrip("-")]
+
+
 class Cursor(str):
     """Where a page begins: what a Link gave."""
 
-    # once read, the last key of the page before, and the order it belongs to; all None for the first page
+    # once read, where the page before ends in the order it belongs to; all None for the first page
     openapi: ClassVar[dict[str, Any]] = {"type": "string", "format": "cursor", "description": __doc__}
     sort: str | None = None
     number: int | None = None
@@ -211,15 +233,16 @@ class Cursor(str):
         if value:
             try:
                 raw = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
-                self.sort, key = json.loads(raw)
+                self.sort, *keys = json.loads(raw)
             except (ValueError, TypeError, RecursionError):
                 refuse("is not a cursor of this list")
-            if type(key) is int and 0 <= key < 2**63:  # PostgreSQL's BIGINT, which the audit trail has
-                self.number = key
-            elif isinstance(key, str) and len(key) <= Text.high and not UNFIT.search(key):
-                self.text = key
-            else:
-                refuse("is not a cursor of this list")
+            for key in keys:
+                if type(key) is int and 0 <= key < 2**63 and self.number is None:  # a BIGINT, which the audit trail has
+                    self.number = key
+                elif isinstance(key, str) and len(key) <= Text.high and not UNFIT.search(key) and self.text is None:
+                    self.text = key
+                else:
+                    refuse("is not a cursor of this list")
         return self
 
     @property
@@ -228,9 +251,54 @@ class Cursor(str):
 
     def of(self, sort: str) -> Self:
         """Check that this cursor belongs to a list in that order."""
-        if self and (self.sort != sort or (self.text if sort.lstrip("-") in ("stuff",) else self.number) is None):
+        held = tuple(name for name in ("number", "text") if getattr(self, name) is not None)
+        if self and (self.sort != sort or held != (sort.holds if isinstance(sort, Sort) else ("number",))):
             refuse('error on parameter "after": is not a cursor of this list')
         return self
+
+
+class TrailSort(str):
+    """The orders in which the trail may be listed."""
+
+    choices = ("aid", "-aid")
+
+    def __new__(cls, value: Any) -> Self:
+        if value not in cls.choices:
+            refuse("must be one of " + " ".join(cls.choices))
+        return super().__new__(cls, value)
+
+
+class Place(str):
+    """A place in the trail: what a Link gave. It names the cluster that numbered the transaction."""
+
+    openapi: ClassVar[dict[str, Any]] = {"type": "string", "format": "cursor", "description": __doc__}
+    sort: str | None = None
+    parts: ClassVar[dict[str, int | None]] = {"system": None, "xid": None, "aid": None}
+
+    def __new__(cls, value: Any = "") -> Self:
+        self = super().__new__(cls, value if isinstance(value, str) else refuse("must be a cursor"))
+        if value:
+            try:
+                raw = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
+                self.sort, system, *numbers = json.loads(raw)
+                numbers = [integer(number, 0, 2**63 - 1) for number in (system, *numbers)]
+                self.parts = dict(zip(cls.parts, numbers, strict=True))  # type: ignore[misc]
+            except (ValueError, TypeError, RecursionError, ErrorResponse):
+                refuse("is not a cursor of this list")
+        return self
+
+    def of(self, sort: str) -> Self:
+        """Check that this place belongs to a list in that order."""
+        if self and self.sort != sort:
+            refuse('error on parameter "after": is not a cursor of this list')
+        return self
+
+    def checked(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row of a query that says whether this place is `known`.
+
+        :raises ErrorResponse: 410, it is not.
+        """
+        return row if row["known"] else refuse("the place of this cursor is no more, begin again without `after`", 410)
 
 
 class Model(BaseModel):

@@ -6,7 +6,7 @@ from typing import Any
 from FlaskSimpleAuth import Blueprint, err
 
 from database import db
-from engine.http.wire import Count, Created, IfMatch, changed, created, created_all, declare, page
+from engine.http.wire import Count, Created, IfMatch, changed, created, created_all, declare, page, taken
 from engine.types import Cursor, Key, Limit, Pattern
 from model import Stuff, StuffItems, StuffKey, StuffKeys, StuffSort, StuffText
 
@@ -45,7 +45,7 @@ def post_stuff(stuff: StuffText) -> Created[StuffKey]:
 
     409: the text is already taken.
     """
-    sid = db.add_stuff(stuff=stuff)
+    sid = db.add_stuff(stuff=stuff) or taken("stuff")
     return created({"sid": sid}, f"/stuff/{sid}")
 
 

@@ -6,7 +6,7 @@ from database import db
 from engine.auth import auth
 from engine.http.wire import Count, Created, IfMatch, changed, created, page
 from engine.types import Boolean, Cursor, Key, Limit, Login, Password, Pattern, RowKey
-from model import User, UserIn
+from model import User, UserIn, UserSort
 
 users = Blueprint("users", __name__)
 
@@ -18,9 +18,11 @@ def get_users(
     filter: Pattern | None = None,
     limit: Limit = Limit(100),
     after: Cursor = Cursor(),
+    sort: UserSort = UserSort("id"),
 ) -> list[User]:
     """List users, all of them or those whose login matches a SQL LIKE pattern."""
-    rows = db.list_users(filter=filter or "%", after=after.of("id").key, size=limit)
+    at = after.of(sort)
+    rows = db.list_users(filter=filter or "%", sort=sort, number=at.number, text=at.text, size=limit)
     return page(rows, db.count_users(filter=filter or "%") if count else None)
 
 

@@ -2,11 +2,13 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from conftest import HERE, basic
 from inside import environment
@@ -152,3 +154,105 @@ def test_verifying_without_a_database_says_so(flask: Any, monkeypatch: pytest.Mo
     refused = flask("audit-verify")
     assert refused.exit_code == 1
     assert "unavailable" in refused.output
+
+
+BROKEN = """-- name: get_now()^
+SELECT now() AS now, 1 AS schema;
+
+-- name: good(sid)^
+-- It's fine: a comment.
+SELECT ':no', sid FROM Stuff WHERE sid = :sid;
+
+-- name: bad_column(text, sid)^
+-- A column that is none.
+SELECT sid
+FROM Stuff
+-- a comment
+WHERE stuff = :text AND colour = :sid;
+
+-- name: bad_type(sid)!
+DELETE FROM Stuff WHERE sid = :sid::BOOLEAN;
+"""
+
+
+def test_a_broken_query_is_named_with_its_place(tmp_path: Path) -> None:
+    from database import db
+
+    (tmp_path / "some.sql").write_text(BROKEN)
+    assert db.faults(tmp_path / "some.sql") == [
+        'some.sql:13:25: query bad_column: column "colour" does not exist',
+        "some.sql:16:29: query bad_type: operator does not exist: integer = boolean",
+    ]
+
+
+def test_every_query_is_fit_for_the_schema() -> None:
+    from database import db
+
+    assert db.faults(HERE / "queries.sql") == []
+
+
+@pytest.mark.parametrize(("command", "debug"), [(["flask"], False), (["gunicorn"], False), (["gunicorn"], True)])
+def test_a_local_server_with_a_broken_query_does_not_start(tmp_path: Path, command: list[str], debug: bool) -> None:
+    queries = (HERE / "queries.sql").read_text().replace("FROM Stuff WHERE sid = :sid;", "FROM Staff WHERE sid = :sid;")
+    (tmp_path / "queries.sql").write_text(queries)
+    env = environment(tmp_path, TESTS, ANODB={"db": "postgres", "conn": None, "queries": str(tmp_path / "queries.sql")})
+    env |= {"FLASK_DEBUG": "1"} if debug else {}
+    told = (
+        doctor(env)
+        if command == ["flask"]
+        else subprocess.run(
+            [sys.executable, "-c", "import app"], cwd=HERE, env=env, capture_output=True, text=True, check=False
+        )
+    )
+    place = r"queries\.sql:\d+:\d+: query get_stuff_sid: relation \"staff\" does not exist"
+    assert bool(re.search(place, told.stderr)) is (command != ["flask"])
+    assert ("RuntimeError" in told.stderr) is debug
+
+
+def test_queries_are_not_checked_in_a_database_that_is_away_or_another_s(sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from database import db
+    from engine.db.pool import Pool
+
+    def away(_: Any) -> None:
+        raise psycopg.OperationalError
+
+    sql("ALTER TABLE Schema_Version RENAME TO Elsewhere")
+    try:
+        assert db.faults(Path("/nowhere")) == []
+    finally:
+        sql("ALTER TABLE Elsewhere RENAME TO Schema_Version")
+    monkeypatch.setattr(Pool, "connected", away)
+    assert db.faults(Path("/nowhere")) == []
+
+
+def test_a_query_for_one_row_that_finds_many_is_a_bug(client: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    from engine.db.database import DB
+
+    monkeypatch.setattr(DB, "execute", lambda *_: (2, [{"sid": 1}, {"sid": 2}]))
+    client.get("/stuff/1", 500)
+    assert "query get_stuff_sid is for one row (^ or $ after its name), 2 came" in caplog.text
+
+
+def test_a_list_where_the_signature_says_one_is_a_bug(client: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    from database import db
+    from engine.http import wire
+
+    def many() -> list[int]:
+        return []
+
+    monkeypatch.setitem(vars(db), "get_stuff_sid", lambda **_: [{"sid": 1}])
+    client.get("/stuff/1", 500)
+    assert "stuff.get_stuff_sid gives a list, its signature says Stuff: does its query lack ^" in caplog.text
+    assert many() == []
+    wire.check_many(many)
+
+
+def test_in_debug_mode_a_transaction_may_wait_at_a_breakpoint(sql: Any) -> None:
+    from app import app
+    from engine.db.database import DB
+
+    for debug, lasts in ((True, "0"), (False, "10s")):
+        pool = DB(**{**app.config["ANODB"], "queries": str(HERE / "queries.sql")}, debug=debug)
+        session = pool.writer.connected()
+        assert session.connection.execute("SHOW idle_in_transaction_session_timeout").fetchone() == (lasts,)
+        session.close()

@@ -310,17 +310,49 @@ def test_of_a_server_that_does_not_start_the_log_is_quoted(actors: Path) -> None
 # root
 
 
-def test_root_lets_nobody_run_the_server_elsewhere(actors: Path, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_gives_the_server_an_account_that_nobody_has(actors: Path, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(os, "chown", lambda *args: given.append(args))
+    monkeypatch.setattr(os, "chown", lambda *args, **_: given.append(args))
     (embedded.LOCAL / "pg99").rmdir()
     folder = embedded.home()
-    nobody = pwd.getpwnam("nobody")
     assert folder.parent == clone
-    assert given == [(embedded.LOCAL / "pg99", nobody.pw_uid, nobody.pw_gid)]
+    ((link, account, group),) = given
+    assert (link, group) == (embedded.LOCAL / "pg99", account)
+    assert account in embedded.ACCOUNTS
+    with pytest.raises(KeyError):
+        pwd.getpwuid(account)
     assert embedded.home() == folder
     assert embedded.owner(folder) == {"user": os.getuid(), "group": folder.stat().st_gid, "extra_groups": []}
+
+
+def test_what_nobody_owned_is_given_to_an_account_that_nobody_has(actors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda *args, **_: given.append(args))
+    folder = embedded.LOCAL / "pg99"
+    (folder / "data").touch()
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: pwd.getpwuid(folder.stat().st_uid))
+    embedded.home()
+    assert [path for path, _, _ in given] == [folder, folder / "data"]
+    assert {account in embedded.ACCOUNTS for _, account, _ in given} == {True}
+
+
+def test_initdb_is_run_by_a_user_with_a_name_whose_other_processes_stay_out(
+    actors: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda *args, **_: given.append(args))
+    monkeypatch.setattr(pwd, "getpwall", list)
+    folder = embedded.LOCAL / "pg99"
+    account, nobody = folder.stat().st_uid, pwd.getpwnam("nobody").pw_uid
+    with embedded.named(folder, folder / "new") as who:
+        assert who == {"user": nobody}
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o710
+        assert given == [(folder / "new", nobody, account)]
+    assert given[1:] == [(folder / "new", account, account)]
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_another_user_runs_the_server_himself_at_home(actors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +361,9 @@ def test_another_user_runs_the_server_himself_at_home(actors: Path, monkeypatch:
     assert embedded.home() == embedded.LOCAL / "pg99"
     assert embedded.owner(embedded.home()) == {}
     assert embedded.programs(embedded.home()) == actors
-    embedded.elsewhere(embedded.LOCAL / "run", embedded.ELSEWHERE)
+    embedded.elsewhere(embedded.LOCAL / "run", embedded.ELSEWHERE, os.getuid())
+    with embedded.named(embedded.LOCAL, embedded.LOCAL / "new") as who:
+        assert who == {}
     assert (embedded.LOCAL / "run").owner() == embedded.LOCAL.owner()
 
 
@@ -430,6 +464,9 @@ def test_a_command_finds_in_its_environment_all_that_was_said(clone: Path, monke
     assert "PGSERVICE" not in env
     assert env["PATH"] == f"{Path(sys.executable).parent}:{embedded.BIN}:/first"
     assert embedded.place(env) == "host /nowhere, port 5433, database mine"
+    monkeypatch.delenv("PGSERVICE")
+    monkeypatch.setenv("PGPORT", "5432")  # named, though it is the default
+    assert embedded.environment("host=/nowhere")["PGPORT"] == "5432"
     assert embedded.place({}) == "host by default, port 5432, database by default"
 
 

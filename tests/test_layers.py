@@ -20,6 +20,7 @@ ROOMS = [
     "engine.observe.tracing",
     "engine.fast.lean",
     "engine.db.statement",
+    "engine.db.check",
     "engine.db.watch",
     "engine.db.session",
     "engine.db.assumption",

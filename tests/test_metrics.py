@@ -192,5 +192,20 @@ def test_what_dead_servers_left_is_removed(tmp_path: Path, monkeypatch: pytest.M
     dead.wait()
     for name in (dead.pid, os.getppid(), "foreign"):
         (tmp_path / f"stuff-{os.geteuid()}-{name}").mkdir()
-    assert metrics._usual().name.endswith(str(os.getppid()))
+    assert next(metrics._usual()).name.endswith(str(os.getppid()))
     assert sorted(path.name.rpartition("-")[2] for path in tmp_path.iterdir()) == sorted([str(os.getppid()), "foreign"])
+
+
+@pytest.mark.internal
+def test_a_folder_that_somebody_else_made_is_left_to_him_by_all_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine import metrics
+
+    monkeypatch.setattr(metrics.os.path, "isdir", lambda _: False)  # type: ignore[attr-defined]
+    monkeypatch.setattr(metrics.tempfile, "gettempdir", lambda: str(tmp_path))  # type: ignore[attr-defined]
+    (tmp_path / f"stuff-{os.geteuid()}-{os.getppid()}").symlink_to(tmp_path)
+    one, two = metrics.Counters(), metrics.Counters()
+    one.open(None)
+    two.open(None)
+    assert one.folder == two.folder == tmp_path / f"stuff-{os.geteuid()}-1-{os.getppid()}"

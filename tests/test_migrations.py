@@ -55,6 +55,12 @@ class Place:
         return re.sub(r"^(--|\\|$).*\n", "", text, flags=re.MULTILINE).replace(self.name, "here")
 
 
+def parts(dump: str) -> set[str]:
+    """Each line of a dump beside the table, function... that it belongs to, so that a difference names both."""
+    statements = [statement.splitlines() for statement in re.split(r"(?<=;)\n(?=[A-Z])", dump.strip())]
+    return {f"{first}  {line.strip().rstrip(',')}" for first, *rest in statements for line in rest or [""]}
+
+
 @pytest.fixture
 def place(sql: Any, tmp_path: Path) -> Iterator[Place]:
     sql("CREATE SCHEMA steps")
@@ -75,8 +81,18 @@ def test_create_is_the_sum_of_the_migrations(place: Place) -> None:
     place.sql("DROP SCHEMA steps CASCADE")
     place.sql("CREATE SCHEMA steps")
     assert place.migrate() == (0, [step.name for step in STEPS], "")
-    assert (place.dump(), place.versions()) == created
+    migrated = place.dump()
+    assert parts(created[0]) - parts(migrated) == set(), "in create.sql alone"
+    assert parts(migrated) - parts(created[0]) == set(), "in migrations/ alone"
+    assert migrated.splitlines() == created[0].splitlines()  # the order of columns, too
+    assert place.versions() == created[1]
     assert place.migrate() == (0, [], "")
+
+
+def test_a_difference_of_the_schema_names_the_table_and_the_column(migrated: Place) -> None:
+    before = migrated.dump()
+    migrated.psql("-c", "ALTER TABLE Stuff ADD COLUMN colour TEXT")
+    assert parts(migrated.dump()) - parts(before) == {"CREATE TABLE here.stuff (  colour text"}
 
 
 def test_migrations_are_numbered_from_one_without_a_gap() -> None:
@@ -170,7 +186,9 @@ def test_make_run_migrates_a_local_instance_and_no_other(place: Place, monkeypat
     load(local=True)
     assert place.sql(state) == [("steps.more", "kept")]
     (place.folder / new).write_text("CREATE TABLE Changed(x INT);\n")
-    with pytest.raises(SystemExit, match="a migration failed"):
+    with pytest.raises(
+        SystemExit, match=rf"a migration failed: .*; `make db.reset APP_DB={place.env['PGDATABASE']}` starts that"
+    ):
         load(local=True)
 
 

@@ -123,7 +123,10 @@ def test_a_profile_is_for_administrators_of_instances_that_allow_it(
     client.get("/whoami", 200, headers=hobbes | ask)
     client.get("/stuff", 200, headers=ask)
     client.get("/whoami", 200, headers=calvin)
+    client.get("/stuff", 200, headers=hobbes | ask)
     assert lines(capsys, "profile") == []
+    client.get("/stuff", 200, headers=calvin | ask | {"X-Request-Id": "open"})
+    assert [line["id"] for line in lines(capsys, "profile")] == ["open"]
     client.get("/users", 200, headers=calvin | ask | {"X-Request-Id": "profiled"})
     (line,) = lines(capsys, "profile")
     assert line["id"] == "profiled"
@@ -440,3 +443,94 @@ def test_a_message_that_is_no_text_is_logged_all_the_same(capsys: pytest.Capture
     logging.getLogger("stuff").warning("odd %s", "\ud800\n")
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["message"] == "odd \ud800\n"
+
+
+# what is in the log
+
+
+@pytest.mark.internal
+def test_of_a_long_path_the_beginning_is_logged_and_nothing_remembered(client: Any, capsys: Any) -> None:
+    from app import app
+
+    path = "/stuff/" + "1" * 5000
+    client.get(path, 404)
+    (line,) = lines(capsys, "request")
+    assert line["path"] == path[:256] + "..."
+    assert not [known for _, known in app.known if len(known) > 200]
+
+
+@pytest.mark.internal
+@pytest.mark.parametrize("sign", ["\x9b", "\u202e", "\u2028"])
+def test_a_log_line_holds_no_control_or_format_character(capsys: Any, sign: str) -> None:
+    from engine.observe import observe
+
+    observe.write("INFO", "request", {"path": f"/é{sign}"})
+    text = capsys.readouterr().err
+    assert sign not in text
+    assert json.loads(text)["path"] == f"/é{sign}"
+    assert observe.readable("INFO", "request", {"path": f"/é{sign}", "login": None}).startswith(
+        f"INFO request path=/é{ascii(sign)[1:-1]}"
+    )
+
+
+@pytest.mark.internal
+def test_on_a_terminal_a_value_forges_no_line_and_no_field() -> None:
+    from engine.observe import observe
+
+    line = observe.readable("INFO", "request", {"path": "/x\nINFO request path=/admin", "status": 404})
+    assert line == 'INFO request path="/x\\\\nINFO request path=/admin" status=404'
+
+
+@pytest.mark.internal
+def test_a_bug_is_logged_once_with_its_stack_below_and_its_id_beside(
+    client: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.db import database
+    from engine.observe import observe
+
+    def bug(*_: Any) -> None:
+        raise ZeroDivisionError("find me\n{}")
+
+    monkeypatch.setattr(database.DB, "execute", bug)
+    handlers = logging.getLogger().handlers[:]
+    monkeypatch.setattr(logging.getLogger(), "handlers", [observe.Handler()])
+    for plain in (True, False):
+        monkeypatch.setattr(observe, "plain", plain)
+        client.get("/stuff/1", 500, headers={"X-Request-Id": "of-the-bug"})
+        told = capsys.readouterr().err.splitlines()
+        (line,) = [json.loads(line) for line in told if '"ERROR"' in line]
+        assert line["id"] == "of-the-bug"
+        stack = [line for line in told if line.startswith("  ")]
+        assert ("Traceback" in line.get("stack", "")) is not plain
+        assert stack[:1] == (["  Traceback (most recent call last):"] if plain else [])
+        assert all(line.startswith(("{", "  ")) for line in told)
+    logging.getLogger().handlers = handlers
+
+
+@pytest.mark.internal
+def test_in_debug_mode_a_bug_is_the_debugger_s(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app import app
+    from engine.db import database
+
+    def bug(*_: Any) -> None:
+        raise ZeroDivisionError("find me")
+
+    monkeypatch.setattr(database.DB, "execute", bug)
+    monkeypatch.setattr(app, "debug", True)
+    with pytest.raises(ZeroDivisionError) as raised:
+        client.get("/stuff/1", headers={"X-Request-Id": "of-the-bug"})
+    assert raised.value.__notes__ == ["request id: of-the-bug"]
+
+
+@pytest.mark.internal
+@pytest.mark.parametrize("logger", ["fsa", "werkzeug"])
+def test_what_we_log_libraries_do_not_log_again(client: Any, logger: str, capsys: Any) -> None:
+    from engine.observe import observe
+
+    def record(message: Any) -> logging.LogRecord:
+        return logging.LogRecord(logger, logging.ERROR, __file__, 1, message, ("GET / HTTP/1.1", 200, "-"), None)
+
+    assert not observe.told_once(record(ValueError("a bug")))
+    assert not observe.told_once(record('127.0.0.1 - - [now] "%s" %s %s'))
+    assert observe.told_once(record("something else"))
+    assert observe.told_once in logging.getLogger(logger).filters

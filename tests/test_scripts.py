@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import socket
+import stat
 import subprocess
 import time
 import urllib.request
@@ -58,6 +59,7 @@ def test_a_server_starts_once_survives_a_stale_process_id_and_stops(call: Any, p
         assert answer.status == 200
     assert call("./start.sh").stdout == f"already running: http://127.0.0.1:{port}, process {ready[1]}\n"
     assert call("./stop.sh", "pid").stdout == ready[1] + "\n"
+    assert stat.S_IMODE((tmp_path / "app.log").stat().st_mode) == 0o600
 
     os.kill(int(ready[1]), signal.SIGKILL)
     again = call("./start.sh")

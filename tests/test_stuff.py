@@ -445,3 +445,19 @@ def test_a_write_holds_only_for_the_version_it_names(client: Any, method: str, m
 def test_a_change_by_psql_makes_a_version_too(client: Any, sql: Any) -> None:
     sql("UPDATE Stuff SET stuff = 'Stool' WHERE sid = 1")
     assert client.get("/stuff/1", 200).headers["ETag"] == '"2"'
+
+
+def test_what_is_refused_uses_up_no_key(client: Any, sql: Any) -> None:
+    client.post("/stuff", 409, json={"stuff": "Desk"})
+    client.post("/stuff/batch", 409, json={"items": [{"stuff": "Same"}] * 10_000})
+    client.post("/stuff/batch", 409, json={"items": [{"stuff": "New"}, {"stuff": "Desk"}]})
+    assert client.post("/stuff", 201, json={"stuff": "Lamp"}).json == {"sid": 3}
+
+
+def test_keys_that_are_used_up_are_no_fault_of_the_client(client: Any, sql: Any, calvin: Any) -> None:
+    sql("SELECT setval('stuff_sid_seq', 2147483647)")
+    error = client.post("/stuff", 503, json={"stuff": "Lamp"}).json
+    assert error["code"] == "unavailable"
+    client.post("/stuff/batch", 503, json={"items": [{"stuff": "Lamp"}]})
+    text = client.get("/metrics", 200, headers=calvin).text
+    assert 'stuff_sequence_used_ratio{sequence="stuff_sid_seq"} 1\n' in text

@@ -81,6 +81,7 @@ def test_every_answer_has_its_headers(client: Any, method: str, path: str, statu
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Cache-Control"] == ("no-cache" if "ETag" in headers else "no-store")
     assert "X-Powered-By" not in headers
+    assert headers.get("Content-Type") == (None if method == "OPTIONS" or status == 204 else "application/json")
 
 
 @pytest.mark.parametrize("given", [None, "", "a" * 65, "a b", "é", "a;b", '"'])

@@ -1,5 +1,7 @@
 """What an administrator may rely on with /users, and an owner with /owned."""
 
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -101,6 +103,53 @@ def test_every_list_may_be_counted(client: Any, calvin: Any, path: str, total: i
     response = client.get(path + ("&" if "?" in path else "?") + "limit=2", 200, headers=calvin | {"Prefer": "count=exact"})
     assert response.headers["Content-Range"] == f"items 0-1/{total}"
     assert "Content-Range" not in client.get(path, 200, headers=calvin).headers
+
+
+# order
+
+
+LISTS = {  # table, and the columns of each order in SQL
+    "/users": ("Utilisateur", {"id": "id", "login": "login"}),
+    "/users?filter=%25a%25": ("Utilisateur WHERE login LIKE '%a%'", {"id": "id", "login": "login"}),
+    "/owned": ("Owned", {"oid": "oid", "object": "object, oid", "owner": "owner, oid"}),
+    "/object": ("Owned", {"oid": "oid", "object": "object, oid", "owner": "owner, oid"}),
+    "/owned/1": ("Owned WHERE owner = 1", {"oid": "oid", "object": "object"}),
+}
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize("limit", [1, 2, 3, 1000])
+@pytest.mark.parametrize(("path", "column"), [(path, column) for path, (_, orders) in LISTS.items() for column in orders])
+def test_every_list_is_had_in_every_order_page_by_page(
+    client: Any, sql: Any, calvin: Any, path: str, column: str, limit: int, sign: str
+) -> None:
+    client.post("/owned/1", 201, json={"object": "\U0010ffff" * 512}, headers=calvin)
+    table, orders = LISTS[path]
+    order = ", ".join(f"{one} {'DESC' if sign else ''}" for one in orders[column].split(", "))
+    key = "id" if table.startswith("U") else "oid"
+    rows: list[int] = []
+    following: Any = f"{path}{'&' if '?' in path else '?'}sort={sign}{column}&limit={limit}"
+    while following:
+        response = client.get(following, 200, headers=calvin)
+        assert 0 < len(response.json) <= limit
+        rows += [row[key] for row in response.json]
+        following = link(response)
+    assert rows == [one for (one,) in sql(f"SELECT {key} FROM {table} ORDER BY {order}")]
+
+
+@pytest.mark.parametrize("path", ["/users", "/owned", "/object", "/owned/1"])
+def test_a_cursor_belongs_to_the_order_that_gave_it(client: Any, calvin: Any, path: str) -> None:
+    for column in LISTS[path][1]:
+        for wrong in ([column], [column, None], [column, 1, 2], [column, "a", "b"], ["nope", 1], [column, 1, "x", 1]):
+            after = base64.urlsafe_b64encode(json.dumps(wrong).encode()).decode()
+            refused = client.get(f"{path}?sort={column}&after={after}", 400, headers=calvin).json
+            assert [fault["field"] for fault in refused["errors"]] == ["after"]
+    assert client.get(f"{path}?sort=nope", 400, headers=calvin).json["errors"][0]["field"] == "sort"
+
+
+def test_a_cursor_that_names_no_owner_is_refused(client: Any, calvin: Any) -> None:
+    after = base64.urlsafe_b64encode(b'["owner", 1, "calvin"]').decode()
+    client.get(f"/owned?sort=owner&after={after}", 400, headers=calvin)
 
 
 # owned

@@ -25,9 +25,42 @@ def context() -> tuple[str, str, str]:
     return user["login"] if user else "", own.get("request_id", ""), now.request.remote_addr or ""
 
 
+PERIOD = 60  # seconds
+MOST = {"login": 10, "address": 100}  # refusals that a process writes to the trail in a period
+
+
+class Refusals:
+    """Bounds the rows that refused callers can add to the trail: beyond it they are counted in the metrics alone."""
+
+    def __init__(self) -> None:
+        self._lock, self._period = threading.Lock(), 0
+        self._made: dict[tuple[str, str], int] = {}
+
+    def forget(self) -> None:
+        """Begin a new period."""
+        self._period = -1
+
+    def event(self, login: str, address: str) -> str | None:
+        """The event to write for one more refusal: REFUSED, for the first beyond the bound REFUSED_MORE, for others none."""
+        with self._lock:
+            if (period := int(time.monotonic() / PERIOD)) != self._period:
+                self._period = period
+                self._made.clear()
+            made = {}
+            for kind, name in (("login", login), ("address", address)):
+                made[kind] = self._made[kind, name] = self._made.get((kind, name), 0) + 1
+        beyond = max(made[kind] - most for kind, most in MOST.items())
+        return "REFUSED" if beyond <= 0 else "REFUSED_MORE" if beyond == 1 else None
+
+
 def event(name: str, login: str | None) -> None:
-    """Write down what was tried at the door, whatever becomes of the request."""
+    """Write down an authentication event, whatever becomes of the request."""
     counters.count("stuff_auth_events_total", event=name)
+    write(name, login)
+
+
+def write(name: str, login: str | None) -> None:
+    """Add an authentication event to the trail, in a transaction of its own."""
     _, request_id, address = context()
     db.add_event(event=name, login=login, request=request_id, address=address)
 
@@ -54,21 +87,30 @@ class Sealer:
         """Seal all that can be."""
         db.open(True)  # what was noted of the last time is over
         try:
-            while db.seal_audit(most=self.batch) == self.batch:
-                pass
+            sealed = number = db.seal_audit(most=self.batch)
+            while number == self.batch:
+                number = db.seal_audit(most=self.batch)
+            if sealed:  # an anchor that is kept outside of the database, for audit-verify
+                log.info("seal %(link)s:%(hash)s", db.get_seal())
         except errors.Problem as problem:  # the database is away: later, then
             log.warning("not sealed: %s", problem.message)
+        finally:
+            db.release()
 
 
 def init_app(app: Flask) -> None:
     """Follow the requests."""
     db.follow(context)
     sealer = app.extensions["sealer"] = Sealer(app.config["AUDIT_SEAL"])
+    refusals = app.extensions["refusals"] = Refusals()
 
     @app.after_request
     def audit_end(response: Response) -> Response:
         if response._status_code == 403:
-            event("REFUSED", context()[0])  # no trail, no answer that says more than that
+            counters.count("stuff_auth_events_total", event="REFUSED")
+            login, _, address = context()
+            if login and (name := refusals.event(login, address)):  # nobody is known where the transport is refused
+                write(name, login)  # no trail, no answer that says more than that
         elif not sealer._thread and here().request.method not in READS:
             sealer.start()
         return response

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import update_wrapper
+from pathlib import Path
 from typing import Any
 
 import aiosql
@@ -15,6 +16,7 @@ from aiosql.types import SQLOperationType
 from psycopg.conninfo import conninfo_to_dict
 
 from engine import errors
+from engine.db import check
 from engine.db.assumption import Assumption
 from engine.db.connect import connect
 from engine.db.pool import Pool
@@ -26,6 +28,10 @@ from engine.metrics import counters
 
 log = logging.getLogger("stuff.database")
 
+UNWATCHED = (
+    "-c idle_in_transaction_session_timeout=0"  # in debug mode a request may stand at a breakpoint for as long as it likes
+)
+KNOWN = Statement.make("_known", "SELECT to_regclass('schema_version') IS NOT NULL AS known")
 # what makes the database end the sessions, and undo the transactions, of a process of ours that is frozen or off the network
 FORSAKEN = (
     "-c idle_in_transaction_session_timeout=10s"
@@ -59,6 +65,7 @@ class DB(Work, anodb.DB):  # type: ignore[misc]
     :param plans: whether its plan is logged as well.
     :param stale: seconds after which a write must be seen by reads on standbys.
     :param age: seconds after which a session is replaced by a new one.
+    :param debug: whether a transaction may wait without end, at a breakpoint.
     :param trace: whether what reads carries the request's id to the server's log, as what writes does.
     :param options: libpq's own parameters.
     """
@@ -81,8 +88,10 @@ class DB(Work, anodb.DB):  # type: ignore[misc]
         stale: float = 5.0,
         age: float = 600.0,
         trace: bool = False,
+        debug: bool = False,
         **options: Any,
     ) -> None:
+        self._idle = UNWATCHED if debug else FORSAKEN
         self.queries: dict[str, Statement] = {}
         self._slow, self._plans, self._planned = slow, plans, dict[str, float]()
         self._pooler, self._timeouts = pooler, {"on": read_timeout, "off": write_timeout}
@@ -122,7 +131,7 @@ class DB(Work, anodb.DB):  # type: ignore[misc]
         given = conninfo | {"client_encoding": "UTF8"}
         wait = self._timeouts[read_only]
         if not self._pooler:  # a pooler refuses start-up options
-            options = f"-c default_transaction_read_only={read_only} -c statement_timeout={int(1000 * wait)} {FORSAKEN}"
+            options = f"-c default_transaction_read_only={read_only} -c statement_timeout={int(1000 * wait)} {self._idle}"
             given["options"] = f"{given.get('options') or os.environ.get('PGOPTIONS', '')} {options}".strip()
         target = given.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS")
         if read_only == "on" and target == "read-write":
@@ -159,6 +168,8 @@ class DB(Work, anodb.DB):  # type: ignore[misc]
                 return touched
             if many:
                 return rows
+            if len(rows) > 1:
+                raise RuntimeError(f"query {query} is for one row (^ or $ after its name), {len(rows)} came")
             first = rows[0] if rows else None
             return first if one or first is None else next(iter(first.values()))
 
@@ -186,6 +197,17 @@ class DB(Work, anodb.DB):  # type: ignore[misc]
         finally:
             self.fresh.give(session)
         return "\n".join(row["QUERY PLAN"] for row in rows)
+
+    def faults(self, path: Path) -> list[str]:
+        """The queries of a file that the database refuses; none where it is away or has not our schema."""
+        try:
+            session = self.fresh.connected()
+        except psycopg.Error:
+            return []
+        try:
+            return check.faults(session.pg, path) if session.load(KNOWN, session.run(KNOWN, []))[0]["known"] else []
+        finally:
+            session.close()
 
     def assumption(self, query: str, fits: Callable[[dict[str, Any] | None], bool], **named: Any) -> Assumption:
         """Assume the row of a query.

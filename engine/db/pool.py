@@ -83,6 +83,13 @@ class Pool:
         finally:
             counters.observe(self._waits, time.perf_counter() - began)
 
+    def connected(self) -> Session:
+        """A session that the pool does not count.
+
+        :raises psycopg.Error: none can be had in half the timeout.
+        """
+        return self._make(time.monotonic() + self.timeout / 2)
+
     def _connected(self) -> Session:
         """A new session; while the database is away one request at a time asks for it, the others give it a moment."""
         asking = self._away and self._asking.acquire(blocking=False)
@@ -92,7 +99,7 @@ class Pool:
             if self._away:
                 raise errors.Problem(503)
         try:
-            session = self._make(time.monotonic() + self.timeout / 2)
+            session = self.connected()
             session.until = time.monotonic() + self.age * random.uniform(0.75, 1)  # noqa: S311
             self._away = False
             counters.count("stuff_connections_total", pool=self.name, outcome="made")

@@ -183,7 +183,7 @@ class Context(RequestContext):
         super().match_request()
         asked, known = self.request, self.app.known
         self.hooks = self.app.hooks(asked)
-        if asked.url_rule and asked.view_args is not None:
+        if asked.url_rule and asked.view_args is not None and len(asked.path) <= 200:  # 1,000 of 64 KiB would be much
             if len(known) >= 1000:
                 known.clear()
             known[asked.method, asked.path] = asked.url_rule, dict(asked.view_args), self.hooks

@@ -64,6 +64,7 @@ def connect_database(app: Flask) -> None:
         stale=conf["DATABASE_STALE"],
         age=conf.get("DATABASE_MAX_AGE", 600.0),
         trace=conf.get("DATABASE_TRACE", False),
+        debug=app.debug,
         **settings,
     )
     refer(database)

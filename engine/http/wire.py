@@ -18,7 +18,7 @@ from functools import cache
 from itertools import islice
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from json.scanner import c_make_scanner  # type: ignore[attr-defined]
-from typing import Annotated, Any, ClassVar, TypeVar, cast
+from typing import Annotated, Any, ClassVar, NoReturn, TypeVar, cast
 from urllib.parse import unquote_to_bytes, urlencode
 
 import flask
@@ -137,6 +137,11 @@ def url(path: str) -> str:
 def created(body: Any, path: str | None = None) -> Any:
     """201, with the URL of the new resource if it has one; `path` is relative to where the API is mounted."""
     return body, 201, {"Location": url(path)} if path else {}
+
+
+def taken(field: str) -> NoReturn:
+    """409 for what must be unique and is there already."""
+    raise errors.Problem(409, f"{field} is already taken", "duplicate", field)
 
 
 def created_all(row: dict[str, Any]) -> Any:
@@ -285,6 +290,8 @@ class Flask(lean.Flask):
             try:
                 try:
                     answer = route(**found)
+                    if type(answer) is list:
+                        check_many(route)
                 except errors.Problem as problem:
                     if problem.status >= 500:
                         raise
@@ -382,6 +389,17 @@ def compared(response: flask.Response, etag: str | None) -> flask.Response:
     return response
 
 
+def check_many(route: Callable[..., Any]) -> None:
+    """A list is no answer of a route whose signature says one object.
+
+    :raises RuntimeError: it says so.
+    """
+    meant = inspect.signature(route).return_annotation
+    if isinstance(meant, type) and issubclass(meant, dict):
+        name = flask.request.endpoint
+        raise RuntimeError(f"{name} gives a list, its signature says {meant.__name__}: does its query lack ^ after its name?")
+
+
 def given() -> dict[str, Any]:
     """The parameters of a request, wherever they came from; of a file, the digest of its content."""
     if not request.has_body:
@@ -477,8 +495,6 @@ def finish(response: flask.Response) -> flask.Response:
     if response._status_code == 401:  # FlaskSimpleAuth has named its own schemes
         headers.setdefault("WWW-Authenticate", f'Basic realm="{flask.current_app.config["FSA_REALM"]}"')
     if stated := declared():
-        if "page" in stated:
-            headers.add("Vary", "Accept")
         if "deprecated" in stated:
             headers["Deprecation"] = f"@{int(stated['deprecated'].timestamp())}"
         if "sunset" in stated:

@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +19,7 @@ from flask import g, has_request_context
 from FlaskSimpleAuth import Flask, Response
 from pydantic_core import to_json
 
+from engine import errors
 from engine.db.reference import db
 from engine.fast import lean
 from engine.fast.lean import here
@@ -25,6 +27,7 @@ from engine.metrics import counters
 from engine.observe import alarms, tracing
 
 TERMINAL = sys.stderr.isatty()
+PATH = 256  # characters of a path that are logged
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -43,6 +46,11 @@ def start() -> None:
         own.profile.enable()
 
 
+def short(path: str) -> str:
+    """The beginning of a path: a client may send 64 KiB of it."""
+    return path if len(path) <= PATH else path[:PATH] + "..."
+
+
 def end(response: Response) -> Response:
     """Tell the client the id, and the log what happened; never a password, a token or a body."""
     now = here()
@@ -51,6 +59,11 @@ def end(response: Response) -> Response:
     rule = at.url_rule.rule.replace("<string:", "<") if at.url_rule else None  # as it was written
     seconds = time.perf_counter() - own.started
     counters.request(at.method, rule, response._status_code, seconds)
+    if "profile" in vars(own):
+        own.profile.disable()
+        if "user" not in own and "HTTP_AUTHORIZATION" in at.environ:  # an open route does not ask who calls
+            with suppress(errors.Problem):
+                app.get_user(required=False)
     conf, more = app.config, {}
     if conf["SERVER_TIMING"]:
         response.headers["Server-Timing"] = ", ".join(
@@ -60,7 +73,7 @@ def end(response: Response) -> Response:
         more["trace"] = own.trace.trace
         response.headers["traceresponse"] = own.trace.header()
         if own.trace.sampled and (exporter := app.extensions["exporter"]):
-            about = {"http.request.method": at.method, "http.route": rule, "url.path": at.path}
+            about = {"http.request.method": at.method, "http.route": rule, "url.path": short(at.path)}
             about |= {"http.response.status_code": response.status_code, "stuff.request_id": own.request_id}
             exporter.add(own.trace, f"{at.method} {rule or ''}".strip(), own.started, list(db.ran()), **about)
     slow = conf["SLOW_REQUEST"] is not None and seconds > conf["SLOW_REQUEST"]
@@ -69,7 +82,7 @@ def end(response: Response) -> Response:
     told = {
         "id": own.request_id,
         "method": at.method,
-        "path": at.path,
+        "path": short(at.path),
         "route": rule,
         "status": response._status_code,
         "ms": round(1000 * seconds, 2),
@@ -95,15 +108,34 @@ def profiled(_: BaseException | None) -> None:
             write("INFO", "profile", {"id": own.request_id, "profile": text.getvalue()})
 
 
+plain = False  # whether stacks are written as lines of their own, set by init_app
+
+
 @lru_cache(1)
 def _second(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
+def escaped(text: str) -> str:
+    """A text without control and format characters, which could forge lines and steer a terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def readable(level: str, event: str, fields: dict[str, Any]) -> str:
+    """The line for a terminal; a value that could be taken for several fields is quoted."""
+    shown = {name: escaped(str(value)) for name, value in fields.items() if value is not None}
+    return f"{level} {event} " + " ".join(
+        f"{k}={json.dumps(v, ensure_ascii=False) if ' ' in v else v}" for k, v in shown.items()
+    )
+
+
 def write(level: str, event: str, fields: dict[str, Any]) -> None:
-    """One line: JSON, or readable on a terminal."""
+    """One line: JSON, or readable on a terminal. Of a local instance the stack follows, line by line and indented."""
+    stack = fields["stack"] if (TERMINAL or plain) and "stack" in fields else None
+    if stack:
+        fields = {name: value for name, value in fields.items() if name != "stack"}
     if TERMINAL:  # pragma: no cover
-        line = f"{level} {event} " + " ".join(f"{k}={v}" for k, v in fields.items() if v is not None)
+        line = readable(level, event, fields)
     else:
         now = time.time()
         said = {"time": f"{_second(int(now))}.{int(now % 1 * 1000):03}Z", "level": level, "event": event, **fields}
@@ -111,6 +143,10 @@ def write(level: str, event: str, fields: dict[str, Any]) -> None:
             line = to_json(said, fallback=str).decode()
         except ValueError:  # what is no UTF-8, in somebody's message
             line = json.dumps(said, default=str)
+        if not line.isascii():  # JSON escapes the control characters of ASCII, but not the others
+            line = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+    if stack:
+        line += "".join(f"\n  {escaped(one)}" for one in stack.splitlines())
     sys.stderr.write(line + "\n")
 
 
@@ -145,14 +181,22 @@ MEANT = (
 )
 
 
+def told_once(record: logging.LogRecord) -> bool:
+    """False for FlaskSimpleAuth's words on a bug, which errors.py logs with its stack, and for Werkzeug's line of a request."""
+    said = str(record.msg)
+    return not (isinstance(record.msg, BaseException) or said.startswith(MEANT) or said.rstrip().endswith('"%s" %s %s'))
+
+
 def ours(record: logging.LogRecord) -> bool:
-    """Whether it is worth a mail: what FlaskSimpleAuth says of a bug, in ever other words, errors.py says as well."""
+    """False for what is not worth a mail: FlaskSimpleAuth's words on a bug, which errors.py logs."""
     return record.name != "fsa"
 
 
 def init_app(app: Flask) -> None:
     """Number and log the requests; registered first, so that the line tells what the client was told."""
+    global plain
     conf = app.config
+    plain = conf["LOCAL"]
     for name in ("METRICS_FOLDER", "SLOW_REQUEST", "TRACES", "MAIL", "SYSLOG"):
         conf.setdefault(name, None)
     for name in ("SERVER_TIMING", "PROFILING"):
@@ -173,7 +217,8 @@ def init_app(app: Flask) -> None:
     versions = {"service.name": app.name, "service.version": conf["VERSION"]}
     app.extensions["exporter"] = conf["TRACES"] and tracing.Exporter(conf["TRACES"], conf.get("TRACES_RATIO", 1.0), versions)
     root.setLevel(app.config["LOG_LEVEL"])
-    logging.getLogger("fsa").addFilter(lambda record: not str(record.msg).startswith(MEANT))
+    for name in ("fsa", "werkzeug"):
+        logging.getLogger(name).addFilter(told_once)
     for name in ("anodb", "aiosql", "fsa"):
         logging.getLogger(name).setLevel(logging.WARNING)
     app.before_request_funcs[None].insert(0, start)  # before FlaskSimpleAuth's own, which may refuse

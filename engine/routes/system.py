@@ -1,6 +1,7 @@
 """The server about itself: what it is, whether it lives, whether it is ready."""
 
 import platform
+from contextlib import suppress
 
 from flask import current_app
 from FlaskSimpleAuth import Blueprint, Response
@@ -61,5 +62,10 @@ def get_metrics() -> Response:
     In Prometheus's text format, for the scraper's own key as well.
     """
     versions = {"version": current_app.config["VERSION"], "schema": current_app.config["SCHEMA"]}
-    text = counters.text(**versions, python=platform.python_version())
+    measured = {}
+    with suppress(errors.Problem):  # the database is away: what this server counted is shown nevertheless
+        measured["stuff_changes_lag_seconds"] = db.get_trail_lag()
+        for row in db.list_sequences():
+            measured[f'stuff_sequence_used_ratio{{sequence="{row["sequence"]}"}}'] = row["used"]
+    text = counters.text(measured, **versions, python=platform.python_version())
     return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
