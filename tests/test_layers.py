@@ -41,6 +41,7 @@ ROOMS = [
     "engine.observe.observe",
     "engine.auth.audit",
     "engine.auth.attempts",
+    "engine.auth.hashing",
     "engine.auth.auth",
     "engine.commands",
     "engine.http.bodies",
