@@ -199,13 +199,13 @@ def test_50_clients_that_increment_with_if_match_lose_nothing(raw: Any, sql: Any
     assert sql("SELECT stuff FROM Stuff WHERE sid = 1") == [("50",)]
 
 
-# a server that dies once it has committed, before it answers: the first hook registered is the last one run
+# a server that dies once it has committed, before it answers
 SERVER = """
 import os, signal, sys
 from werkzeug.serving import make_server
 from app import app
 if sys.argv[2] == "die":
-    app.after_request_funcs[None].insert(0, lambda response: os.kill(os.getpid(), signal.SIGKILL))
+    app.last.append(lambda response: os.kill(os.getpid(), signal.SIGKILL))
 make_server("127.0.0.1", int(sys.argv[1]), app).serve_forever()
 """
 

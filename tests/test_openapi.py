@@ -16,6 +16,7 @@ from openapi_spec_validator import validate
 from openapi_spec_validator.readers import read_from_filename
 from typing_extensions import TypedDict
 
+from engine.fast import flask_class
 from engine.http import errors, wire
 from engine.openapi import openapi
 from engine.problem import CODES, SPECIFIC
@@ -229,7 +230,7 @@ def test_the_page_is_not_for_who_wants_json(client: Any) -> None:
 
 @pytest.fixture
 def small() -> Any:
-    app = wire.Flask("small", root_path=str(HERE), static_folder=None)
+    app = flask_class()("small", root_path=str(HERE), static_folder=None)
     app.config.update(
         VERSION="0", FSA_ALLOW_DEPRECATION=True, FSA_AUTH=["none", "basic", "token"], CORS_ORIGINS=[], FSA_REALM="small"
     )
@@ -237,6 +238,7 @@ def small() -> Any:
     openapi.init_app(app)
     errors.init_app(app)
     wire.init_app(app)
+    app.last = [wire.finish]
     app.get_user_pass(lambda login: None)
     app.object_perms("user", lambda login, uid, mode: False)
 

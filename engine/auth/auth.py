@@ -27,7 +27,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import jwt
 from cachetools import TTLCache
-from flask import current_app, g, request
+from flask import current_app, request
 from FlaskSimpleAuth import ErrorResponse, Flask, Request, err
 from passlib.context import CryptContext
 
@@ -35,7 +35,7 @@ from engine.auth import audit
 from engine.auth.attempts import Attempts
 from engine.auth.hashing import Place
 from engine.db.reference import db
-from engine.fast.lean import here
+from engine.http.request import here, there
 from engine.metrics import counters
 from engine.problem import Problem
 from engine.types import UNFIT, Login
@@ -181,8 +181,8 @@ class Passwords:
 
     def _count_hash(self) -> None:
         """Count the hash of a new password by address; administrators may make as many as they like, and so may commands."""
-        now = here(None)
-        if now is None or vars(now.g).get("user", {}).get("isadmin"):
+        now = there()
+        if now is None or (now.user and now.user["isadmin"]):
             return
         made, wait = self.attempts.add_hash(_address())
         if made > self.limits["hash"]:
@@ -301,7 +301,7 @@ class Auth:
         given = (_credentials("bearer") or "").encode()
         if not self.key or not hmac.compare_digest(given, self.key):
             err("missing token", 401)
-        g.user = {"id": 0, "login": "scraper", "isadmin": True}
+        here().user = {"id": 0, "login": "scraper", "isadmin": True}
         return "scraper"
 
     def by_form(self, _: Any, request: Request) -> str:
@@ -318,7 +318,7 @@ class Auth:
 
 def _credentials(scheme: str) -> str | None:
     """What follows a scheme, whatever its case, in Authorization."""
-    kind, _, credentials = here().request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    kind, _, credentials = here().environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     # a token pasted as the JSON text that /login gave is still quoted; no quote belongs to a token or to base 64
     return credentials.strip().strip('"') if kind.lower() == scheme else None
 
@@ -336,8 +336,15 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "pword"}
 
 
+def known_user() -> dict[str, Any]:
+    """The user who calls; there is one wherever a rule asks for a caller."""
+    user = here().user
+    assert user is not None  # noqa: S101
+    return user
+
+
 def _known(user: dict[str, Any]) -> str:
-    here().g.user = user
+    here().user = user
     login: str = user["login"]
     return login
 
@@ -365,13 +372,13 @@ def _parsed(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address |
 
 def is_admin(_: str) -> bool:
     """Group ADMIN."""
-    return here().g.user["isadmin"] is True
+    return known_user()["isadmin"] is True
 
 
 def is_user(_: str, uid: int, __: Any) -> bool | None:
     """Object rule ("user",): the path names the caller; None, hence 404, if it names nobody."""
     db.share()  # what it guards are the caller's objects, never the row of the user
-    return True if here().g.user["id"] == uid else False if db.get_users_uid(uid=uid) else None
+    return True if known_user()["id"] == uid else False if db.get_users_uid(uid=uid) else None
 
 
 def is_user_or_admin(login: str, uid: int, mode: Any) -> bool | None:
@@ -390,8 +397,9 @@ def caller() -> str | None:
 
 def token() -> str:
     """A token for the caller."""
-    audit.event("LOGIN", g.user["login"])
-    return _auth().tokens.make(g.user)
+    user = known_user()
+    audit.event("LOGIN", user["login"])
+    return _auth().tokens.make(user)
 
 
 def revoke(login: str) -> None:

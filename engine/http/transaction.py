@@ -11,9 +11,8 @@ from pathlib import Path
 from FlaskSimpleAuth import Flask, Request, Response, request
 
 from engine.db.database import DB
-from engine.db.reference import refer
-from engine.fast.lean import here
-from engine.http import errors
+from engine.db.reference import db, refer
+from engine.http.request import here
 from engine.problem import Problem
 
 READS = {"GET", "HEAD", "OPTIONS"}
@@ -47,6 +46,11 @@ def tell_position(response: Response, position: int) -> None:
     )
 
 
+def begin() -> None:
+    """Open the unit of work: what only reads goes to the reading side."""
+    db.open(here().method not in READS)
+
+
 def connect_database(app: Flask) -> None:
     """Connect `db` to the configured databases, and each request to a unit of work."""
     conf = app.config
@@ -70,21 +74,11 @@ def connect_database(app: Flask) -> None:
     )
     refer(database)
 
-    def begin() -> None:
-        database.open(here().request.method not in READS)
-
-    # first, so that a request refused by a later hook leaves no queries of the previous one
-    app.before_request_funcs[None].insert(0, begin)
-
     if database.bound:
 
         @app.before_request
-        def after() -> Response | None:
-            try:
-                database.after(asked_position(request))
-            except Problem as problem:
-                return errors.from_problem(problem)
-            return None
+        def after() -> None:
+            database.after(asked_position(request))
 
     @app.teardown_request
     def release(_: BaseException | None) -> None:

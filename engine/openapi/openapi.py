@@ -493,9 +493,7 @@ def pages(contract: Contract) -> dict[str, str]:
 def init_app(app: Flask) -> None:
     """Record every route from now on."""
     contract = app.extensions["contract"] = Contract(app)
-    # blueprints register through the application, its own decorators through FlaskSimpleAuth's extension
-    for owner in (app, app._fsa):
-        owner.add_url_rule = contract.recording(owner.add_url_rule)
+    app.watch_routes(contract.recording)
 
     @app.cli.command("api")
     def print_routes() -> None:

@@ -11,10 +11,10 @@ pytestmark = pytest.mark.internal
 @pytest.fixture
 def app() -> Any:
     """An application of our class with nothing in it."""
-    from engine.fast import lean
+    from engine.fast import flask as fast
     from engine.http import errors
 
-    app = lean.Flask("lean", FSA_ALLOW_DEPRECATION=True, FSA_AUTH=["none"])
+    app = fast.Flask("fast", FSA_ALLOW_DEPRECATION=True, FSA_AUTH=["none"])
     errors.init_app(app)
     return app
 
@@ -114,7 +114,7 @@ def test_the_parameters_of_a_path_are_read_as_by_flask_simple_auth(app: Any) -> 
 def test_parameters_in_json_are_read_as_by_flask_simple_auth(path: str, body: Any, status: int) -> None:
     import FlaskSimpleAuth as fsa  # noqa: N813
 
-    from engine.fast import lean
+    from engine.fast import flask as fast
     from engine.http import errors
 
     class Text(str):
@@ -131,9 +131,9 @@ def test_parameters_in_json_are_read_as_by_flask_simple_auth(path: str, body: An
         return {"name": name, "size": size, "here": here}
 
     answers = []
-    for kind in (lean.Flask, fsa.Flask):
+    for kind in (fast.Flask, fsa.Flask):
         special = {Here: lambda _: Here("here")}
-        app = kind("lean", FSA_ALLOW_DEPRECATION=True, FSA_AUTH=["none"], FSA_SPECIAL_PARAMETER=special)
+        app = kind("fast", FSA_ALLOW_DEPRECATION=True, FSA_AUTH=["none"], FSA_SPECIAL_PARAMETER=special)
         errors.init_app(app)
         app.post("/thing/<name>", authorize="OPEN")(post)
         answers.append(app.test_client().post(path, json=body))
@@ -175,7 +175,7 @@ def test_what_is_to_be_done_after_this_request_is_done(app: Any) -> None:
 
 
 def test_hooks_that_flask_simple_auth_is_told_of_are_run() -> None:
-    from engine.fast import lean
+    from engine.fast import flask as fast
 
     ran: list[str] = []
 
@@ -184,7 +184,7 @@ def test_hooks_that_flask_simple_auth_is_told_of_are_run() -> None:
         return response
 
     hooks = {"FSA_BEFORE_REQUEST": [lambda _: ("stop", 403)], "FSA_AFTER_REQUEST": [note]}
-    app = lean.Flask("lean", FSA_ALLOW_DEPRECATION=True, FSA_AUTH=["none"], FSA_MODE="dev", **hooks)
+    app = fast.Flask("fast", FSA_ALLOW_DEPRECATION=True, FSA_AUTH=["none"], FSA_MODE="dev", **hooks)
     app.get("/here", authorize="OPEN")(lambda: {"here": True})
     assert (app.test_client().get("/here").status_code, ran) == (403, ["after"])
 
@@ -202,10 +202,10 @@ def test_what_is_known_of_paths_stays_small(app: Any) -> None:
 def test_an_answer_leaves_as_flask_would_send_it(status: int, method: str) -> None:
     import flask
 
-    from engine.fast import lean
+    from engine.fast import flask as fast
 
     sent = []
-    for kind in (flask.Response, lean.Response):
+    for kind in (flask.Response, fast.Response):
         response: Any = kind(b"text", status, {"Location": "/x", "X-Text": "\xe9"}, content_type="application/json")
         body = response({"REQUEST_METHOD": method}, lambda *head: sent.append(head))
         sent.append(b"".join(body))
@@ -213,10 +213,10 @@ def test_an_answer_leaves_as_flask_would_send_it(status: int, method: str) -> No
 
 
 def test_what_is_to_be_done_when_an_answer_is_sent_is_done() -> None:
-    from engine.fast import lean
+    from engine.fast import flask as fast
 
     closed: list[bool] = []
-    response = lean.Response(b"text")
+    response = fast.Response(b"text")
     response.call_on_close(lambda: closed.append(True))
     body: Any = response({"REQUEST_METHOD": "GET"}, lambda *_: None)
     assert (b"".join(body), closed) == (b"text", [])
@@ -228,11 +228,11 @@ def test_a_request_reads_its_environment_as_flask_s_does() -> None:
     import flask
     from werkzeug.test import create_environ
 
-    from engine.fast import lean
+    from engine.fast import flask as fast
 
     for path in ("/stuff/1?x=%C3%A9&y=1", "//a/b/", "/é/€", "/%ff"):
         environ = create_environ(path, "http://api.example:8080/mount/", method="post", headers={"X-Some": "thing"})
-        ours, theirs = lean.Request(environ, populate_request=False), flask.Request(environ, populate_request=False)
+        ours, theirs = fast.Request(environ, populate_request=False), flask.Request(environ, populate_request=False)
         assert "werkzeug.request" not in environ
         for name in ("method", "scheme", "server", "root_path", "path", "query_string", "remote_addr", "url", "host", "args"):
             assert getattr(ours, name) == getattr(theirs, name)

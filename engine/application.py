@@ -1,0 +1,60 @@
+"""The application put together: the one place that knows the order of hooks."""
+
+import gc
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from engine import commands
+from engine.auth import audit, auth
+from engine.fast import flask_class
+from engine.http import bodies, cors, errors, idempotency, transaction, wire
+from engine.observe import observe
+from engine.openapi import openapi
+from engine.routes.audit import trail
+from engine.routes.documents import documents
+from engine.routes.system import system
+
+
+def create(name: str, folder: Path, config: dict[str, Any], end: Callable[[Any], Any], routes: Iterable[Blueprint]) -> Any:
+    """An application with all that every service has.
+
+    :param name: what it calls itself: in tokens, metrics, logs.
+    :param folder: where its files are.
+    :param config: the settings that its configuration file may change.
+    :param end: the hook that ends the transaction: it is given each answer when it is complete, and gives it back.
+    :param routes: its own blueprints.
+    """
+    app = flask_class()(name, root_path=str(folder), static_folder=None)
+    app.config.update(config)
+    app.config.from_envvar("APP_CONFIG")
+    openapi.init_app(app)  # first: it watches the routes that are registered
+    errors.init_app(app)
+    bodies.init_app(app)
+    if hops := app.config["PROXIES"]:  # the client's address and scheme as so many proxies of ours say: others are not believed
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # bodies are counted by this address
+    observe.init_app(app)
+    cors.init_app(app)
+    wire.init_app(app)
+    transaction.connect_database(app)
+    idempotency.init_app(app)
+    audit.init_app(app)
+    auth.init_app(app)
+    commands.init_app(app)
+    app.first = [transaction.begin, observe.start]
+    # what may change the answer comes before what tells it: a commit that fails is a 503 in the log
+    app.last = [audit.end, end, wire.finish, *([cors.allow] if app.config["CORS_ORIGINS"] else []), observe.end]
+    for blueprint in (trail, documents, system, *routes):
+        app.register_blueprint(blueprint)
+    keep()
+    return app
+
+
+def keep() -> None:
+    """Keep what was loaded from the garbage collector, and have it come by seldom: requests leave next to nothing."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(2_000, 2, 2)
