@@ -388,6 +388,16 @@ def caller() -> str | None:
     return cast(Any, current_app).get_user(required=False) if "Authorization" in request.headers else None
 
 
+def check_caller() -> None:
+    """Find out whether the caller is still whom the server took him for.
+
+    :raises Problem: he is not, run the request again.
+    """
+    user = db.get_auth(login=g.user["login"])
+    if user is None or _shown(user) != _shown(g.user):
+        raise Problem(503, retry=True)
+
+
 def token() -> str:
     """A token for the caller."""
     audit.event("LOGIN", g.user["login"])
