@@ -12,10 +12,10 @@ from flask import Config, Flask, current_app
 from flask.cli import with_appcontext
 from FlaskSimpleAuth import ErrorResponse
 
-from engine import errors
 from engine.auth import attempts, auth
 from engine.db.reference import db
 from engine.http import cors
+from engine.problem import Problem
 from engine.types import Login
 
 LOOKED = "the token's secret, cost and length of passwords, common passwords, FSA_AUTH, debug modes, CORS_ORIGINS, REDIS_URL"
@@ -45,7 +45,7 @@ def open_doors(app: Flask) -> list[str] | None:
     try:
         with app.app_context():
             found = [login for login, password in _demonstration(app) if _opens(login, password)]
-    except errors.Problem:
+    except Problem:
         return None
     finally:
         db.release()
@@ -98,7 +98,7 @@ def admin(login: str) -> None:
         db.open(True)
         uid = db.add_users(login=Login(login), pword=auth.hash_password(read_password(length)), admin=True)
         db.commit()
-    except (errors.Problem, ErrorResponse) as refused:
+    except (Problem, ErrorResponse) as refused:
         db.rollback()
         short = getattr(refused, "code", None) == "password_too_short"
         raise click.ClickException(refused.message + f" It needs {length} characters." * short) from None
@@ -119,7 +119,7 @@ def _sealed() -> list[str]:
         try:
             while db.seal_audit(most=10_000):
                 pass
-        except errors.Problem as problem:
+        except Problem as problem:
             return [f"sealing fails: {problem.message}"]
         if not (found := db.get_unsealed(settled=settled))["number"]:
             return []
@@ -163,7 +163,7 @@ def audit_verify(given: tuple[str, ...], file: TextIO | None) -> None:
         for step in (_sealed, _chained, lambda: _anchored(anchors)):
             faults += step()
         last = db.get_seal()
-    except errors.Problem as problem:
+    except Problem as problem:
         faults.append(problem.message)
     finally:
         db.release()

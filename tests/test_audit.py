@@ -271,11 +271,12 @@ def test_verification_waits_for_another_server_that_seals(sql: Any) -> None:
 
 @pytest.mark.internal
 def test_verification_without_a_database_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine import errors
+
     from engine.db.database import DB
+    from engine.problem import Problem
 
     def away(*_: Any) -> None:
-        raise errors.Problem(503)
+        raise Problem(503)
 
     monkeypatch.setattr(DB, "execute", away)
     assert verify()[0] == 1
@@ -455,12 +456,12 @@ def test_the_sealer_seals_from_time_to_time(sql: Any, client: Any) -> None:
 
 @pytest.mark.internal
 def test_a_sealer_without_a_database_tries_again_later(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    from engine import errors
     from engine.auth import audit
     from engine.db.database import DB
+    from engine.problem import Problem
 
     def away(*_: Any) -> None:
-        raise errors.Problem(503)
+        raise Problem(503)
 
     monkeypatch.setattr(DB, "execute", away)
     audit.Sealer(0).seal()
@@ -469,11 +470,11 @@ def test_a_sealer_without_a_database_tries_again_later(monkeypatch: pytest.Monke
 
 @pytest.mark.internal
 def test_a_refusal_that_cannot_be_told_is_503(client: Any, hobbes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine import errors
     from engine.auth import audit
+    from engine.problem import Problem
 
     def away(*_: Any) -> None:
-        raise errors.Problem(503)
+        raise Problem(503)
 
     monkeypatch.setattr(audit, "write", away)
     response = client.get("/admin", 503, headers=hobbes)

@@ -71,7 +71,7 @@ def test_a_silent_server_is_asked_whether_it_is_there(family: int, address: str)
 
 
 def test_while_the_database_is_away_one_request_at_a_time_asks_for_it() -> None:
-    from engine.errors import Problem
+    from engine.problem import Problem
 
     db = make("", timeout=0.2)
     db.fresh.mark_down()
@@ -102,7 +102,7 @@ def test_who_waits_for_one_that_asks_hears_that_the_database_is_back() -> None:
 @pytest.mark.parametrize("writes", [True, False])
 def test_a_server_that_falls_silent_is_left_at_once(monkeypatch: pytest.MonkeyPatch, sql: Any, writes: bool) -> None:
     from engine.db import watch
-    from engine.errors import Problem
+    from engine.problem import Problem
 
     db = make("", timeout=0.2)
     db.open(writes)

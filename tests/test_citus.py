@@ -169,7 +169,7 @@ def test_owners_follow_the_users(query: Any, scratch: Any) -> None:
 
 
 def test_a_duplicate_is_told_though_a_shard_does_not_name_the_constraint() -> None:
-    from engine.errors import from_database
+    from engine.db.errors import from_database
 
     problem = from_database(psycopg.errors.UniqueViolation("duplicate key value"))
     assert (problem.status, problem.code, problem.message, problem.field) == (409, "duplicate", "it is already taken", None)

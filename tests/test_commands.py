@@ -144,11 +144,11 @@ def test_the_password_is_asked_for_twice_on_a_terminal(client: Any) -> None:
 
 
 def test_verifying_without_a_database_says_so(flask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine import errors
     from engine.db.database import DB
+    from engine.problem import Problem
 
     def away(*_: Any) -> None:
-        raise errors.Problem(503)
+        raise Problem(503)
 
     monkeypatch.setattr(DB, "execute", away)
     refused = flask("audit-verify")

@@ -88,7 +88,7 @@ def db() -> Iterator[Any]:
 
 @pytest.mark.internal
 def test_the_server_refuses_a_write_of_a_request_that_reads(db: Any, sql: Any) -> None:
-    from engine.errors import Problem
+    from engine.problem import Problem
 
     db.open(False)
     with pytest.raises(Problem) as refused:
@@ -235,7 +235,7 @@ def test_every_kind_of_session_reads_and_writes(sql: Any, pooled: bool, read: st
 @pytest.mark.internal
 def test_nul_never_reaches_the_server() -> None:
     from engine.db.statement import Statement
-    from engine.errors import Problem
+    from engine.problem import Problem
 
     with pytest.raises(Problem):
         Statement.make("one", "SELECT :text").values({"text": "a\0b"})

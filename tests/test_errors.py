@@ -5,7 +5,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from engine.errors import CODES, Problem, answer, from_database, from_problem
+from engine.db.errors import from_database
+from engine.http.errors import answer, from_problem
+from engine.problem import CODES, Problem
 
 pytestmark = pytest.mark.internal
 

@@ -135,11 +135,11 @@ def test_a_request_that_still_runs_is_409(client: Any, sql: Any) -> None:
 
 @pytest.mark.internal
 def test_an_answer_that_cannot_be_stored_undoes_the_write(client: Any, sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine import errors
     from engine.db import reference
+    from engine.problem import Problem
 
     def fail(**_: Any) -> None:
-        raise errors.Problem(503)
+        raise Problem(503)
 
     monkeypatch.setattr(reference.db, "set_answer", fail)
     client.post("/stuff", 503, json={"stuff": "Lamp"}, headers=KEY)
@@ -149,7 +149,7 @@ def test_an_answer_that_cannot_be_stored_undoes_the_write(client: Any, sql: Any,
 @pytest.mark.internal
 def test_the_answer_of_a_request_that_runs_again_is_stored_once(client: Any, sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from database import db
-    from engine import errors
+    from engine.problem import Problem
 
     add, store, ran, stored = db.add_stuff, db.set_answer, [], []
 
@@ -157,7 +157,7 @@ def test_the_answer_of_a_request_that_runs_again_is_stored_once(client: Any, sql
         sid = add(**named)
         ran.append(sid)
         if len(ran) == 1:
-            raise errors.Problem(503, retry=True)
+            raise Problem(503, retry=True)
         return sid
 
     monkeypatch.setattr(db, "add_stuff", undone_once)

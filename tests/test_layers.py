@@ -13,12 +13,14 @@ ALONE = {"engine.embedded", "pass2csv"}  # commands
 # from the bottom up: a room may import the rooms before it
 ROOMS = [
     "engine.types",
-    "engine.errors",
+    "engine.problem",
     "engine.metrics",
     "engine.db.connect",
     "engine.observe.alarms",
     "engine.observe.tracing",
+    "engine.http.errors",
     "engine.fast.lean",
+    "engine.db.errors",
     "engine.db.statement",
     "engine.db.check",
     "engine.db.watch",
@@ -39,6 +41,7 @@ ROOMS = [
     "engine.observe.observe",
     "engine.auth.audit",
     "engine.auth.attempts",
+    "engine.auth.hashing",
     "engine.auth.auth",
     "engine.commands",
     "engine.http.bodies",

@@ -11,8 +11,8 @@ pytestmark = pytest.mark.internal
 @pytest.fixture
 def app() -> Any:
     """An application of our class with nothing in it."""
-    from engine import errors
     from engine.fast import lean
+    from engine.http import errors
 
     app = lean.Flask("lean", FSA_ALLOW_DEPRECATION=True, FSA_AUTH=["none"])
     errors.init_app(app)
@@ -114,8 +114,8 @@ def test_the_parameters_of_a_path_are_read_as_by_flask_simple_auth(app: Any) -> 
 def test_parameters_in_json_are_read_as_by_flask_simple_auth(path: str, body: Any, status: int) -> None:
     import FlaskSimpleAuth as fsa  # noqa: N813
 
-    from engine import errors
     from engine.fast import lean
+    from engine.http import errors
 
     class Text(str):
         pass

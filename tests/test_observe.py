@@ -78,10 +78,10 @@ def test_a_slow_query_is_logged_by_name_and_with_its_plan(
 def test_a_plan_that_cannot_be_had_harms_nobody(
     client: Any, instance: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine import errors
+    from engine.problem import Problem
 
     def refuse(*_: Any) -> None:
-        raise errors.Problem(503)
+        raise Problem(503)
 
     monkeypatch.setattr(instance, "_slow", 0.0)
     monkeypatch.setattr(instance, "_plans", True)

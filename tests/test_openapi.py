@@ -16,9 +16,9 @@ from openapi_spec_validator import validate
 from openapi_spec_validator.readers import read_from_filename
 from typing_extensions import TypedDict
 
-from engine import errors
-from engine.http import wire
+from engine.http import errors, wire
 from engine.openapi import openapi
+from engine.problem import CODES, SPECIFIC
 from engine.types import Key
 from model import Stuff, StuffText
 
@@ -192,8 +192,8 @@ def test_the_catalogue_has_every_code_that_is_used() -> None:
                 used |= {one.value.value for one in node.keywords if one.arg == "code" and isinstance(one.value, ast.Constant)}
     used |= set(re.findall(r"HINT = '(\w+)'", (HERE / "create.sql").read_text()))
     used |= {"invalid_parameter", "duplicate", "insecure_transport"}  # of errors.answer
-    assert {code for code in used if code} == set(errors.SPECIFIC)
-    assert not set(errors.SPECIFIC) & {code for code, _ in errors.CODES.values()}
+    assert {code for code in used if code} == set(SPECIFIC)
+    assert not set(SPECIFIC) & {code for code, _ in CODES.values()}
 
 
 # the page for people

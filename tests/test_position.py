@@ -111,7 +111,7 @@ def test_a_commit_tells_where_it_ends_in_its_own_round_trip(make: Any, tmp_path:
 
 
 def test_a_commit_whose_answer_is_lost_says_so(make: Any, sql: Any) -> None:
-    from engine.errors import Problem
+    from engine.problem import Problem
 
     one = make()
     one.open(True)
@@ -126,7 +126,7 @@ def test_a_commit_whose_answer_is_lost_says_so(make: Any, sql: Any) -> None:
 
 
 def test_a_failed_transaction_has_no_end(make: Any) -> None:
-    from engine.errors import Problem
+    from engine.problem import Problem
 
     one = make()
     one.open(True)
@@ -278,7 +278,7 @@ def test_a_standby_whose_schema_is_behind_is_not_believed(make: Any) -> None:
 
 
 def test_what_the_client_got_wrong_is_not_asked_twice(make: Any) -> None:
-    from engine.errors import Problem
+    from engine.problem import Problem
 
     one, before = make(), taken_over()
     with pytest.raises(Problem) as refused:
@@ -288,7 +288,7 @@ def test_what_the_client_got_wrong_is_not_asked_twice(make: Any) -> None:
 
 
 def test_more_reads_than_there_are_sessions_do_not_fill_the_primary(make: Any) -> None:
-    from engine.errors import Problem
+    from engine.problem import Problem
 
     one, before = make(timeout=0.1), taken_over()
     taken = [one.reader.take() for _ in range(one.reader.size)]

@@ -67,7 +67,7 @@ def test_what_is_apart_is_kept_though_the_request_is_undone(one: Any, sql: Any) 
 
 
 def test_what_is_apart_and_fails_leaves_the_request_alone(one: Any, sql: Any) -> None:
-    from engine.errors import Problem
+    from engine.problem import Problem
 
     one.rename(sid=1, stuff="Stool")
     with pytest.raises(Problem) as refused:
@@ -78,7 +78,7 @@ def test_what_is_apart_and_fails_leaves_the_request_alone(one: Any, sql: Any) ->
 
 
 def test_what_is_apart_and_gets_no_answer_is_503(one: Any) -> None:
-    from engine.errors import Problem
+    from engine.problem import Problem
 
     assert one.nap(seconds=0) == ""
     session = one.writer.take()
@@ -92,7 +92,7 @@ def test_what_is_apart_and_gets_no_answer_is_503(one: Any) -> None:
 
 
 def test_an_error_that_was_caught_cannot_be_committed(one: Any, sql: Any) -> None:
-    from engine.errors import Problem
+    from engine.problem import Problem
 
     one.rename(sid=1, stuff="Stool")
     with pytest.raises(Problem):
@@ -123,7 +123,7 @@ def test_the_server_ends_a_transaction_that_is_left_alone(
     one: Any, sql: Any, then: Callable[[Any], Any], code: str, retry: bool
 ) -> None:
     from engine.db.statement import Statement
-    from engine.errors import Problem
+    from engine.problem import Problem
 
     one.rename(sid=1, stuff="Stool")
     (session,) = one._current.unit.held.values()
@@ -224,7 +224,7 @@ def test_the_watch_cuts_no_wait_but_the_one_that_it_saw(one: Any) -> None:
 def test_what_is_expected_is_read_with_the_next_statement(sql: Any, writes: bool, pooled: bool, read: str | None) -> None:
     from app import app
     from engine.db.database import DB
-    from engine.errors import Problem
+    from engine.problem import Problem
 
     seen, number = [], itertools.count()
 

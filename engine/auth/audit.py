@@ -6,11 +6,11 @@ import time
 
 from FlaskSimpleAuth import Flask, Response
 
-from engine import errors
 from engine.db.reference import db
 from engine.fast.lean import here
 from engine.http.transaction import READS
 from engine.metrics import counters
+from engine.problem import Problem
 
 log = logging.getLogger("stuff.audit")
 
@@ -92,7 +92,7 @@ class Sealer:
                 number = db.seal_audit(most=self.batch)
             if sealed:  # an anchor that is kept outside of the database, for audit-verify
                 log.info("seal %(link)s:%(hash)s", db.get_seal())
-        except errors.Problem as problem:  # the database is away: later, then
+        except Problem as problem:  # the database is away: later, then
             log.warning("not sealed: %s", problem.message)
         finally:
             db.release()

@@ -19,9 +19,11 @@ import string
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
-from urllib.parse import quote, unquote
+from typing import Any, NoReturn, cast
+from urllib.parse import quote, unquote, urlsplit
 
 import jwt
 from cachetools import TTLCache
@@ -29,18 +31,24 @@ from flask import current_app, g, request
 from FlaskSimpleAuth import ErrorResponse, Flask, Request, err
 from passlib.context import CryptContext
 
-from engine import errors
 from engine.auth import audit
 from engine.auth.attempts import Attempts
+from engine.auth.hashing import Place
 from engine.db.reference import db
 from engine.fast.lean import here
 from engine.metrics import counters
+from engine.problem import Problem
 from engine.types import UNFIT, Login
 
 MAX_BYTES = 72  # of a password: bcrypt looks no further
 PASSWORDS, TOKENS = 10_000, 2_000  # that a process remembers, at a kilobyte each: forgetting costs a hash, or a round trip
 # what stands for itself in a token, as it is in a header; the rest comes as in a URL
 PLAIN = string.punctuation.replace(":", "").replace("%", "")
+# attempts at a password, and hashes of new ones, that are let through in a period; a local instance, which is tried out by
+# systematic tests, lets through LENIENT times as many
+LIMITS, LENIENT = {"pair": 5, "address": 50, "login": 100, "hash": 60}, 20
+# IPv4 addresses as IPv6 ones: mapped (RFC 4291 2.5.5.2) and behind NAT64 (RFC 6052); the last 32 bits are the address
+EMBEDDED = [ipaddress.IPv6Network(net) for net in ("::ffff:0:0/96", "64:ff9b::/96")]
 OTHERS = ["pbkdf2_sha256", "pbkdf2_sha512", "sha512_crypt", "sha256_crypt"]  # hashes that are read, then replaced
 
 
@@ -53,38 +61,71 @@ class Passwords:
         self.common = set() if self.local else set(Path(conf["PASSWORD_COMMON"]).read_text().split())
         # an unknown login is to take as long as a known one: the hash of no password, made without hashing
         self.nobody = f"$2b${conf['PASSWORD_COST']:02}$" + "." * 53
-        self.attempts, self.period, self.limits = Attempts(conf), conf["LOGIN_PERIOD"], conf["LOGIN_LIMITS"]
+        self.attempts, self.period = Attempts(conf), conf["LOGIN_PERIOD"]
+        self.limits = {name: most * (LENIENT if self.local else 1) for name, most in LIMITS.items()} | conf["LOGIN_LIMITS"]
+        self.place = Place(conf["PASSWORD_HASHES"])
         self._key = os.urandom(32)
         self._lock = threading.Lock()  # a TTLCache is not made for threads
         self._verified: TTLCache[bytes, tuple[dict[str, Any], Any]] = TTLCache(PASSWORDS, conf["PASSWORD_MEMORY"])
+        self._checking: dict[tuple[bytes, str], Future[tuple[dict[str, Any], Any]]] = {}  # under way, by whom
 
     def hash(self, password: str, field: str) -> str:
         """The hash of a new password that is fit.
 
-        :raises errors.Problem: 400 if it is too short, too long or too common (NIST SP 800-63B 5.1.1).
+        :raises Problem: 400 if it is too short, too long or too common (NIST SP 800-63B 5.1.1), 429 or 503 if there are
+            too many at once, of one address or of all.
         """
         if len(password) < self.length:
-            raise errors.Problem(400, "password too short!", "password_too_short", field)
+            raise Problem(400, "password too short!", "password_too_short", field)
         if len(password.encode()) > MAX_BYTES:
-            raise errors.Problem(400, f"password too long: over {MAX_BYTES} bytes", "password_too_long", field)
+            raise Problem(400, f"password too long: over {MAX_BYTES} bytes", "password_too_long", field)
         if password.lower() in self.common:
-            raise errors.Problem(400, "password too common", "password_too_common", field)
-        return cast(str, self.context.hash(password))
+            raise Problem(400, "password too common", "password_too_common", field)
+        with self.place:
+            self._count_hash()
+            return cast(str, self.place.run(self.context.hash, password))
 
     def check(self, login: str, password: str) -> dict[str, Any]:
-        """The user whose login and password these are.
+        """The user whose login and password these are. Equal ones of one address at once share a hash, and if right, a count.
 
         :raises ErrorResponse: 401 if they are nobody's.
-        :raises errors.Problem: 429 after too many attempts.
+        :raises Problem: 429 after too many attempts, 503 if too many hashes are made.
         """
         login = login[: Login.high + 1]  # a longer one is nobody's; the tables of attempts and events take no more than some
         key = self._digest(f"{login}\0{password}")
+        mine, at = Future[tuple[dict[str, Any], Any]](), (key, _address())
         with self._lock:
             known = self._verified.get(key)
+            first = mine if known else self._checking.setdefault(at, mine)
         counters.count("stuff_password_memory_total", result="hit" if known else "miss")
-        if known:
-            db.assume(known[1])
-            return known[0]
+        if not known and first is mine:
+            try:
+                mine.set_result(self._check(key, login, password))
+            except BaseException as error:
+                mine.set_exception(error)
+                raise
+            finally:
+                with self._lock:
+                    del self._checking[at]
+            db.assume(mine.result()[1], read=True)
+            return mine.result()[0]
+        try:
+            user, assumption = known or first.result()
+        except (ErrorResponse, Problem) as refused:  # the same guess is another attempt all the same
+            forget = self._count(login)
+            if isinstance(refused, ErrorResponse):
+                audit.event("LOGIN_FAILED", login)
+            else:
+                forget()
+            raise
+        db.assume(assumption)
+        return user
+
+    def _check(self, key: bytes, login: str, password: str) -> tuple[dict[str, Any], Any]:
+        with self.place:
+            return self._hashed(key, login, password)
+
+    def _hashed(self, key: bytes, login: str, password: str) -> tuple[dict[str, Any], Any]:
         user = db.get_auth(login=login)
         reference = user["pword"] if user else self.nobody
         forget = self._count(login)
@@ -106,13 +147,12 @@ class Passwords:
         assumption = db.assumption("get_auth", lambda row: self._still(key, shown, proof, row), login=login)
         with self._lock:
             self._verified[key] = shown, assumption
-        db.assume(assumption, read=True)
-        return shown
+        return shown, assumption
 
     def verify(self, password: str, reference: str) -> tuple[bool, str | None]:
-        """Whether a hash is that of a password, and a stronger one of the same, if it should be replaced."""
+        """Whether a hash is that of a password, and a stronger one of the same, if it should be replaced; in the place."""
         fit = len(password.encode()) <= MAX_BYTES and "\0" not in password
-        right, stronger = self.context.verify_and_update(password if fit else "", reference)
+        right, stronger = self.place.run(self.context.verify_and_update, password if fit else "", reference)
         return right and fit, stronger
 
     def _digest(self, text: str) -> bytes:
@@ -136,15 +176,27 @@ class Passwords:
         (made, forget), limits = self.attempts.add(login, _address()), self.limits
         most = 1 if made["login"] > limits["login"] else limits["pair"]
         if made["pair"] > most or made["address"] > limits["address"]:
-            raise errors.Problem(
-                429,
-                headers={
-                    "Retry-After": str(made["wait"]),
-                    "RateLimit-Policy": f'"login";q={most};w={self.period}',
-                    "RateLimit": f'"login";r=0;t={made["wait"]}',
-                },
-            )
+            self._refuse("login", most, made["wait"])
         return forget
+
+    def _count_hash(self) -> None:
+        """Count the hash of a new password by address; administrators may make as many as they like, and so may commands."""
+        now = here(None)
+        if now is None or vars(now.g).get("user", {}).get("isadmin"):
+            return
+        made, wait = self.attempts.add_hash(_address())
+        if made > self.limits["hash"]:
+            self._refuse("hash", self.limits["hash"], wait)
+
+    def _refuse(self, policy: str, most: int, wait: int) -> NoReturn:
+        raise Problem(
+            429,
+            headers={
+                "Retry-After": str(wait),
+                "RateLimit-Policy": f'"{policy}";q={most};w={self.period}',
+                "RateLimit": f'"{policy}";r=0;t={wait}',
+            },
+        )
 
 
 class Tokens:
@@ -238,7 +290,8 @@ class Auth:
         if encoded is None:
             return None if request.headers.get("Authorization") else err("missing authorization header", 401)
         try:
-            login, password = base64.b64decode(encoded, validate=True).decode().split(":", 1)
+            raw = base64.b64decode(encoded, validate=True)
+            login, password = _text(raw).split(":", 1)
         except ValueError:
             err("malformed authorization header", 401)
         return _known(self.passwords.check(login, password))
@@ -270,6 +323,14 @@ def _credentials(scheme: str) -> str | None:
     return credentials.strip().strip('"') if kind.lower() == scheme else None
 
 
+def _text(raw: bytes) -> str:
+    """Login and password as text: UTF-8, or what clients send that know no charset (RFC 7617 2.1), Latin-1."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin1")
+
+
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     """A user's row without the hash."""
     return {name: value for name, value in row.items() if name != "pword"}
@@ -283,8 +344,20 @@ def _known(user: dict[str, Any]) -> str:
 
 def _address() -> str:
     """Where the request comes from: an IPv4 address, or the /64 of an IPv6 one, which its holder changes at will."""
-    address = ipaddress.ip_address(request.remote_addr or "::")
+    peer = request.environ.get("werkzeug.proxy_fix.orig", {}).get("REMOTE_ADDR")  # if the proxy names nobody: itself
+    address = _parsed(request.remote_addr) or _parsed(peer) or ipaddress.ip_address("::")
+    if any(address in net for net in EMBEDDED):
+        address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return str(address if address.version == 4 else ipaddress.ip_network((address, 64), strict=False))
+
+
+def _parsed(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address, which some proxies name with its port; None for `unknown` and the like."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(text or "")
+    with suppress(ValueError):
+        return ipaddress.ip_address(urlsplit(f"//{text}").hostname or "")
+    return None
 
 
 # what `authorize=` means
@@ -315,6 +388,16 @@ def caller() -> str | None:
     return cast(Any, current_app).get_user(required=False) if "Authorization" in request.headers else None
 
 
+def check_caller() -> None:
+    """Find out whether the caller is still whom the server took him for.
+
+    :raises Problem: he is not, run the request again.
+    """
+    user = db.get_auth(login=g.user["login"])
+    if user is None or _shown(user) != _shown(g.user):
+        raise Problem(503, retry=True)
+
+
 def token() -> str:
     """A token for the caller."""
     audit.event("LOGIN", g.user["login"])
@@ -335,10 +418,12 @@ def hash_password(password: str, field: str = "pword") -> str:
 def check_password(login: str, password: str, field: str) -> None:
     """Check the old password once more.
 
-    :raises errors.Problem: 400 if it is not right.
+    :raises Problem: 400 if it is not right.
     """
-    if not passwords().verify(password, db.get_auth(login=login)["pword"])[0]:
-        raise errors.Problem(400, "the old password is not right", "wrong_password", field)
+    with passwords().place:
+        right = passwords().verify(password, db.get_auth(login=login)["pword"])[0]
+    if not right:
+        raise Problem(400, "the old password is not right", "wrong_password", field)
 
 
 def _auth() -> Auth:

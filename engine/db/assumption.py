@@ -6,9 +6,9 @@ from typing import Any
 
 from psycopg.pq.abc import PGresult
 
-from engine import errors
 from engine.db.session import Session
 from engine.db.statement import Statement
+from engine.problem import Problem
 
 
 class Assumption:
@@ -34,10 +34,10 @@ class Assumption:
     def judge(self, row: dict[str, Any] | None) -> None:
         """Compare the row, if there is one, with what was assumed.
 
-        :raises errors.Problem: it is not so, run the request again.
+        :raises Problem: it is not so, run the request again.
         """
         if not self.fits(row):
-            raise errors.Problem(503, retry=True)
+            raise Problem(503, retry=True)
 
     def check(self, session: Session, result: PGresult) -> None:
         """Verify the raw result; skip decoding if its bytes equal those last accepted."""

@@ -15,7 +15,6 @@ from aiosql.adapters.pyformat import PyFormatAdapter
 from aiosql.types import SQLOperationType
 from psycopg.conninfo import conninfo_to_dict
 
-from engine import errors
 from engine.db import check
 from engine.db.assumption import Assumption
 from engine.db.connect import connect
@@ -25,6 +24,7 @@ from engine.db.standby import Bound
 from engine.db.statement import BEGIN, BEGIN_READ, TIMEOUT, Command, JsonLoader, Statement
 from engine.db.unit import Work
 from engine.metrics import counters
+from engine.problem import Problem
 
 log = logging.getLogger("stuff.database")
 
@@ -183,7 +183,7 @@ class DB(Work, anodb.DB):  # type: ignore[misc]
             self._planned[query] = time.monotonic()
             try:
                 log.warning("plan of %s:\n%s", query, self.plan(query, named))
-            except (errors.Problem, psycopg.Error) as error:
+            except (Problem, psycopg.Error) as error:
                 log.warning("no plan of %s: %r", query, error)
 
     def plan(self, query: str, named: dict[str, Any]) -> str:

@@ -12,10 +12,11 @@ from queue import Empty, SimpleQueue
 
 import psycopg
 
-from engine import errors
+from engine.db.errors import from_database
 from engine.db.session import Session
 from engine.db.watch import watch
 from engine.metrics import counters
+from engine.problem import Problem
 
 log = logging.getLogger("stuff.pool")
 
@@ -51,7 +52,7 @@ class Pool:
         """A session that is fit for use.
 
         :param look: even at one that was used a moment ago, as what is asked of it cannot be asked again.
-        :raises errors.Problem: none became free in time, or none could be connected.
+        :raises Problem: none became free in time, or none could be connected.
         """
         try:
             self._free.get_nowait()
@@ -79,7 +80,7 @@ class Pool:
         except Empty:
             counters.count("stuff_pool_refused_total", pool=self.name)
             log.warning("no session free within %s s", self.timeout)
-            raise errors.Problem(503) from None
+            raise Problem(503) from None
         finally:
             counters.observe(self._waits, time.perf_counter() - began)
 
@@ -97,7 +98,7 @@ class Pool:
             if self._asking.acquire(timeout=MOMENT):  # the other one was answered
                 self._asking.release()
             if self._away:
-                raise errors.Problem(503)
+                raise Problem(503)
         try:
             session = self.connected()
             session.until = time.monotonic() + self.age * random.uniform(0.75, 1)  # noqa: S311
@@ -106,7 +107,7 @@ class Pool:
         except psycopg.Error as error:
             self._away, self.failed = True, time.monotonic()
             counters.count("stuff_connections_total", pool=self.name, outcome="failed")
-            raise errors.from_database(error) from error
+            raise from_database(error) from error
         finally:
             if asking:
                 self._asking.release()

@@ -11,9 +11,9 @@ from collections import deque
 
 import psycopg
 
-from engine import errors
 from engine.db.pool import Pool
 from engine.db.statement import Statement
+from engine.problem import Problem
 
 # NOTE what is inserted into the log, not what is flushed: with synchronous_commit off, a commit may be answered before it is
 POSITION = Statement.make("_position", "SELECT (pg_current_wal_insert_lsn() - '0/0')::BIGINT")
@@ -25,7 +25,7 @@ REACHED = Statement.make(
 )
 
 
-class Behind(errors.Problem):
+class Behind(Problem):
     """The server has not come as far as a read requires: the primary has."""
 
 
@@ -82,7 +82,7 @@ class Bound:
                 position = int(session.run(POSITION, []).get_value(0, 0) or 0)
             finally:
                 self.pool.give(session)
-        except (psycopg.Error, errors.Problem):  # counted as connections that fail
+        except (psycopg.Error, Problem):  # counted as connections that fail
             self.pool.close()
             return
         if began - self._last > 2 * self.period:

@@ -7,7 +7,7 @@ from typing import Any
 from aiosql.utils import VAR_REF
 from psycopg.adapt import Loader
 
-from engine import errors
+from engine.problem import Problem
 
 
 class Json(bytes):
@@ -63,7 +63,7 @@ class Statement(str):
             if value is not None:
                 value = str(value).encode()
                 if b"\0" in value:  # libpq would silently cut there
-                    raise errors.Problem(400, "a text cannot hold a NUL character")
+                    raise Problem(400, "a text cannot hold a NUL character")
             values.append(value)
         return values
 

@@ -16,13 +16,14 @@ from typing import Any, cast
 import psycopg
 from psycopg.pq.abc import PGresult
 
-from engine import errors
 from engine.db.assumption import Assumption
+from engine.db.errors import from_database
 from engine.db.pool import Pool
 from engine.db.session import Session, Silence
 from engine.db.standby import POSITION, REACHED, Behind, Bound
 from engine.db.statement import COMMIT, CONTEXT, ROLLBACK, TRACE, Command, Statement
 from engine.metrics import counters
+from engine.problem import Problem
 
 log = logging.getLogger("stuff.database")
 
@@ -122,7 +123,7 @@ class Work:
     def verify(self) -> None:
         """Read now what is assumed and has not been read yet.
 
-        :raises errors.Problem: it is not so, run the request again.
+        :raises Problem: it is not so, run the request again.
         """
         unit = self._current.unit
         if unit.assumption and not unit.read:
@@ -161,7 +162,7 @@ class Work:
                 return self._run(self.reader, statement, values, unit, position)
             except Behind:
                 why, tries = "behind", 0
-            except errors.Problem as problem:  # 500: the schema may be behind; a full pool is no reason to fill the other
+            except Problem as problem:  # 500: the schema may be behind; a full pool is no reason to fill the other
                 if problem.status not in (500, 503) or (problem.__cause__ is None and not self.reader.away):
                     raise
                 tries = tries - 1 if problem.retry else 0
@@ -199,12 +200,12 @@ class Work:
                 result = session.run(statement, values)
         except psycopg.Error as error:
             if error.sqlstate == "25006" and pool is not self.writer:
-                raise errors.from_database(error, reads=True) from error
+                raise from_database(error, reads=True) from error
             lost = session.lost() and not session.silent  # a silent server may yet do it, and would be silent again
             if lost or error.sqlstate is None or error.sqlstate in ("25006", "26000", "0A000"):
                 self.release(broken=session)
             self._learn(pool, error)
-            raise errors.from_database(error, lost) from error
+            raise from_database(error, lost) from error
         return result.command_tuples or 0, session.load(statement, result)
 
     def _learn(self, pool: Pool, error: psycopg.Error) -> None:
@@ -241,7 +242,7 @@ class Work:
             if error.sqlstate is None:
                 session.close()
             self._learn(self.writer, error)
-            raise errors.from_database(error) from error
+            raise from_database(error) from error
         finally:
             self.writer.give(session)
 
@@ -264,7 +265,7 @@ class Work:
         """End the transaction, if there is one; the server's word for it has come when this returns.
 
         :returns: where that is in the log of the server, when reads go to standbys.
-        :raises errors.Problem: 503 when the connection went away meanwhile, or the server did not wait for its standbys: then
+        :raises Problem: 503 when the connection went away meanwhile, or the server did not wait for its standbys: then
             nobody knows whether it is kept, and the message says so.
         """
         session = self._current.unit.held.get(self.writer)
@@ -273,13 +274,11 @@ class Work:
         try:
             return self._end(session, COMMIT)
         except psycopg.Error as error:
-            problem = errors.from_database(error)
+            problem = from_database(error)
             self._learn(self.writer, error)
             unknown = error.sqlstate is None or session.lost()  # whatever the server said last
             if unknown:
-                problem = errors.Problem(
-                    503, "the write may or may not have been kept, read before repeating it", "outcome_unknown"
-                )
+                problem = Problem(503, "the write may or may not have been kept, read before repeating it", "outcome_unknown")
             self.release(broken=session if unknown else None)
             raise problem from error
 

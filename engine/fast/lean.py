@@ -21,7 +21,8 @@ from werkzeug.datastructures import CombinedMultiDict, EnvironHeaders, Headers, 
 from werkzeug.routing import MapAdapter
 from werkzeug.utils import cached_property
 
-from engine import errors
+from engine.http import errors
+from engine.problem import Problem
 
 NOTHING: ImmutableMultiDict[str, Any] = ImmutableMultiDict()
 NO_SESSION = NullSession()
@@ -367,6 +368,6 @@ class Flask(fsa.Flask):  # type: ignore[misc]
         for hook in (*now._after_request_functions, *now.hooks.after):
             try:
                 response = hook(response)
-            except errors.Problem as problem:
+            except Problem as problem:
                 response = errors.from_problem(problem)
         return response

@@ -26,7 +26,7 @@ from typing import Any
 
 from FlaskSimpleAuth import Flask
 
-from engine.errors import CODES
+from engine.problem import CODES
 
 PATIENCE = 0.1  # seconds to wait for other bodies to be read
 STEP = 1 << 16  # bytes read at once
@@ -59,6 +59,11 @@ class Bodies:
         self.application, self.most, self.readers, self.timeout = application, most, readers, timeout
         self._lock, self._reading = threading.Lock(), list[Reading]()
         self._watch: threading.Thread | None = None
+
+    @property
+    def reading(self) -> int:
+        """How many bodies are being read."""
+        return len(self._reading)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         length = environ.get("CONTENT_LENGTH") or "0"
@@ -175,4 +180,4 @@ def init_app(app: Flask) -> None:
     """Read bodies before anything else."""
     conf = app.config
     readers, timeout = conf.setdefault("BODY_READERS", 3), conf.setdefault("BODY_TIMEOUT", 15.0)
-    app.wsgi_app = Bodies(app.wsgi_app, conf["MAX_CONTENT_LENGTH"], readers, timeout)
+    app.wsgi_app = app.extensions["bodies"] = Bodies(app.wsgi_app, conf["MAX_CONTENT_LENGTH"], readers, timeout)

@@ -14,10 +14,10 @@ from typing import Any
 
 from FlaskSimpleAuth import Flask, Response
 
-from engine import errors
 from engine.db.reference import db
 from engine.fast.lean import here
 from engine.http.wire import given
+from engine.problem import Problem
 
 KEY = re.compile(r"[ -~]{1,64}")  # blake2b takes 64 bytes of key
 KEPT = {"Content-Type", "Location", "ETag", "Link"}
@@ -48,15 +48,15 @@ def recall(key: str) -> Response | None:
     now = here()
     request = now.request
     if not KEY.fullmatch(key):
-        raise errors.Problem(400, "Idempotency-Key must have 1 to 64 printable ASCII characters", "invalid_idempotency_key")
+        raise Problem(400, "Idempotency-Key must have 1 to 64 printable ASCII characters", "invalid_idempotency_key")
     user = now.app.current_user()
     name, fingerprint = _digest(key, user, request.script_root, str(request.url_rule)), _digest(key, request.path, given())
     db.del_answer_old(key=name)
     known = db.claim_answer(key=name, fingerprint=fingerprint)
     if not known:
-        raise errors.Problem(409, "a request with this Idempotency-Key is still running", "still_running")
+        raise Problem(409, "a request with this Idempotency-Key is still running", "still_running")
     if known["fingerprint"] != fingerprint:
-        raise errors.Problem(422)
+        raise Problem(422)
     if known["status"] is None:
         now._after_request_functions.append(partial(keep, name))
         return None

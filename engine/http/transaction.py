@@ -10,10 +10,11 @@ from pathlib import Path
 
 from FlaskSimpleAuth import Flask, Request, Response, request
 
-from engine import errors
 from engine.db.database import DB
 from engine.db.reference import refer
 from engine.fast.lean import here
+from engine.http import errors
+from engine.problem import Problem
 
 READS = {"GET", "HEAD", "OPTIONS"}
 HEADER = "Consistency-Token"  # of a write's answer, and of a later request
@@ -24,11 +25,11 @@ TOKEN = re.compile("[0-9]{1,18}")  # fits a BIGINT
 def asked_position(request: Request) -> int:
     """The position that a request brings: of a client that has just written; 0 if none.
 
-    :raises errors.Problem: 400 for a header that never was a token; such a cookie is nobody's fault, and ignored.
+    :raises Problem: 400 for a header that never was a token; such a cookie is nobody's fault, and ignored.
     """
     header, cookie = request.headers.get(HEADER, "0"), request.cookies.get(COOKIE, "0")
     if not TOKEN.fullmatch(header):
-        raise errors.Problem(400, f"{HEADER} is not what the answer to a write said", "invalid_consistency_token")
+        raise Problem(400, f"{HEADER} is not what the answer to a write said", "invalid_consistency_token")
     return max(int(header), int(cookie) if TOKEN.fullmatch(cookie) else 0)
 
 
@@ -81,7 +82,7 @@ def connect_database(app: Flask) -> None:
         def after() -> Response | None:
             try:
                 database.after(asked_position(request))
-            except errors.Problem as problem:
+            except Problem as problem:
                 return errors.from_problem(problem)
             return None
 

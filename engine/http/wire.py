@@ -30,12 +30,13 @@ from werkzeug.exceptions import BadRequest, LengthRequired, RequestEntityTooLarg
 from werkzeug.http import http_date
 from werkzeug.routing import BaseConverter
 
-from engine import errors
 from engine.db.reference import db
 from engine.db.statement import Json
 from engine.fast import lean
 from engine.fast.lean import here
+from engine.http import errors
 from engine.http.transaction import READS
+from engine.problem import CODES, Problem
 
 MAX_TARGET = 8000  # characters of a path and its query together, as elsewhere (nginx, Apache)
 MAX_NAMES = 100  # of parameters in a request; no route has a tenth of that
@@ -141,7 +142,7 @@ def created(body: Any, path: str | None = None) -> Any:
 
 def taken(field: str) -> NoReturn:
     """409 for what must be unique and is there already."""
-    raise errors.Problem(409, f"{field} is already taken", "duplicate", field)
+    raise Problem(409, f"{field} is already taken", "duplicate", field)
 
 
 def created_all(row: dict[str, Any]) -> Any:
@@ -157,7 +158,7 @@ def changed(version: int | None) -> Any:
     if version is None:
         fsa.err("object not found", 404)
     if version == 0:
-        fsa.err(errors.CODES[412][1], 412)
+        fsa.err(CODES[412][1], 412)
     return "", 204
 
 
@@ -190,7 +191,7 @@ def if_match(_: str) -> IfMatch | None:
     header = request.environ.get("HTTP_IF_MATCH")
     if header is None:
         if flask.current_app.config["REQUIRE_IF_MATCH"]:
-            fsa.err(errors.CODES[428][1], 428)
+            fsa.err(CODES[428][1], 428)
         return None
     if header.strip() == "*":
         return None
@@ -294,13 +295,13 @@ class Flask(lean.Flask):
                     answer = route(**found)
                     if type(answer) is list:
                         check_many(route)
-                except errors.Problem as problem:
+                except Problem as problem:
                     if problem.status >= 500:
                         raise
                     answer = errors.from_problem(problem)
                 db.verify()  # first who calls, then what is wrong with it
                 return answer
-            except errors.Problem as problem:
+            except Problem as problem:
                 db.rollback()
                 if not (problem.retry and left):
                     return errors.from_problem(problem)

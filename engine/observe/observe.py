@@ -19,12 +19,12 @@ from flask import g, has_request_context
 from FlaskSimpleAuth import Flask, Response
 from pydantic_core import to_json
 
-from engine import errors
 from engine.db.reference import db
 from engine.fast import lean
 from engine.fast.lean import here
 from engine.metrics import counters
 from engine.observe import alarms, tracing
+from engine.problem import Problem
 
 TERMINAL = sys.stderr.isatty()
 PATH = 256  # characters of a path that are logged
@@ -62,7 +62,7 @@ def end(response: Response) -> Response:
     if "profile" in vars(own):
         own.profile.disable()
         if "user" not in own and "HTTP_AUTHORIZATION" in at.environ:  # an open route does not ask who calls
-            with suppress(errors.Problem):
+            with suppress(Problem):
                 app.get_user(required=False)
     conf, more = app.config, {}
     if conf["SERVER_TIMING"]:

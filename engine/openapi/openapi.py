@@ -17,9 +17,9 @@ from typing import Any
 
 from FlaskSimpleAuth import Cookie, FileStorage, Flask, Header, JsonData
 
-from engine import errors
 from engine.http import wire
 from engine.openapi.schema import Schemas, jsonable, nullable
+from engine.problem import CODES, SPECIFIC
 from engine.types import MAX_INT, Problem, bounds
 
 Object = dict[str, Any]
@@ -248,7 +248,7 @@ class Contract:
         for route, method in self.operations():
             paths.setdefault(route.path, {})[method.lower()] = self._operation(route, method, models)
         tags = {route.tag: inspect.getdoc(inspect.getmodule(route.view)) or route.tag for route in self.routes}
-        responses = _used("responses", paths, {c: _error(status, why) for status, (c, why) in errors.CODES.items()})
+        responses = _used("responses", paths, {c: _error(status, why) for status, (c, why) in CODES.items()})
         headers = _used("headers", [paths, responses], HEADERS)
         return {
             "openapi": "3.1.1",
@@ -389,7 +389,7 @@ class Contract:
         if method == "GET" and not produces:
             found[304] = {"description": "Not changed: If-None-Match names it", "headers": _headers([*names, "ETag"])}
         for code, why in route.refusals(method).items():
-            found[code] = _error(code, why) if why else {"$ref": f"#/components/responses/{errors.CODES[code][0]}"}
+            found[code] = _error(code, why) if why else {"$ref": f"#/components/responses/{CODES[code][0]}"}
         return found
 
     def _links(self, route: Route, kind: Any) -> Object:
@@ -483,8 +483,8 @@ Made by `make docs` from `errors.py`; do not edit. `code` is stable: programs sh
 
 def pages(contract: Contract) -> dict[str, str]:
     """What is generated of the documentation, by file name."""
-    codes = [(status, code, message) for status, (code, message) in errors.CODES.items()]
-    codes += [(status, code, message) for code, (status, message) in errors.SPECIFIC.items()]
+    codes = [(status, code, message) for status, (code, message) in CODES.items()]
+    codes += [(status, code, message) for code, (status, message) in SPECIFIC.items()]
     rows = "".join(f"| {status} | `{code}` | {_sentence(message)} |\n" for status, code, message in sorted(codes))
     return {
         "api.md": API + table(contract),

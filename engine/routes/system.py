@@ -6,11 +6,11 @@ from contextlib import suppress
 from flask import current_app
 from FlaskSimpleAuth import Blueprint, Response
 
-from engine import errors
 from engine.auth import auth
 from engine.db.reference import db
 from engine.http.wire import declare, url
 from engine.metrics import counters
+from engine.problem import Problem
 from engine.types import Live, Ready, Root, Version
 
 system = Blueprint("system", __name__)
@@ -49,7 +49,7 @@ def get_ready() -> Ready:
     """Check the database, a session of the pool, and the version of the schema."""
     found, needed = db.get_now()["schema"], current_app.config["SCHEMA"]
     if found < needed:
-        raise errors.Problem(503, f"schema version {needed} is needed, {found} was found", "schema_outdated")
+        raise Problem(503, f"schema version {needed} is needed, {found} was found", "schema_outdated")
     return {"ready": True, "schema": found}
 
 
@@ -63,7 +63,7 @@ def get_metrics() -> Response:
     """
     versions = {"version": current_app.config["VERSION"], "schema": current_app.config["SCHEMA"]}
     measured = {}
-    with suppress(errors.Problem):  # the database is away: what this server counted is shown nevertheless
+    with suppress(Problem):  # the database is away: what this server counted is shown nevertheless
         measured["stuff_changes_lag_seconds"] = db.get_trail_lag()
         for row in db.list_sequences():
             measured[f'stuff_sequence_used_ratio{{sequence="{row["sequence"]}"}}'] = row["used"]
