@@ -30,6 +30,19 @@ REFUSED = {
 }
 
 
+# rules of IBM's validator that are not ours; --ruleset would name them, but fails in 1.38.4 ("not an object")
+HOUSE = {
+    "ibm-no-array-responses": "a list is an array",
+    "ibm-path-segment-casing-convention": "paths have the names that the contract gives them",
+    "ibm-property-casing-convention": "so have members",
+    "ibm-no-consecutive-path-parameter-segments": "/owned/<uid>/<oid> is one of these paths",
+    "ibm-enum-casing-convention": "a descending order is the column behind a minus, as in JSON:API",
+    "ibm-schema-type-format": 'it knows no format beyond OpenAPI 3.0\'s, nor the type "null" of 3.1',
+    "ibm-required-array-properties-in-response": "`errors` of a Problem is there only where fields are at fault",
+    "ibm-accept-and-return-models": "the answer of /openapi.json is any OpenAPI document",
+}
+
+
 class Place:
     """A temporary folder with the tools in it, and the document of the server.
 
@@ -44,13 +57,14 @@ class Place:
         path = f"{folder / 'py' / 'bin'}:{folder / 'node_modules' / '.bin'}:{os.environ['PATH']}"
         self.env = os.environ | {"PATH": path, "BASE": url, "PYTHONPATH": str(folder / "generated")}
 
-    def run(self, *command: str) -> str:
+    def run(self, *command: str, fails: bool = False) -> str:
         """What a command printed.
 
+        :param fails: it may exit with an error, having printed a report.
         :raises RuntimeError: it failed.
         """
         done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=300)
-        if done.returncode:
+        if done.returncode and not fails:
             raise RuntimeError(f"{' '.join(command)}: {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
         return done.stdout
 
@@ -74,8 +88,11 @@ def redocly(place: Place) -> None:
 
 
 def ibm(place: Place) -> None:
-    """IBM's validator, but for the rules that ibm.cjs names with a reason."""
-    place.run("lint-openapi", "--errors-only", "--ruleset", "ibm.cjs", "openapi.json")
+    """IBM's validator, errors alone, but for the rules that HOUSE names with a reason."""
+    report = json.loads(place.run("lint-openapi", "--json", "openapi.json", fails=True))
+    faults = [one for one in report["error"]["results"] if one["rule"] not in HOUSE]
+    if faults:
+        raise RuntimeError("\n".join(f"{one['rule']}: {one['message']} at {one['path']}" for one in faults))
 
 
 def typescript(place: Place) -> None:
