@@ -37,6 +37,8 @@ config = {
     "AUDIT_SEAL": 5.0,
     "CORS_ORIGINS": [],
     "PROXIES": 0,
+    "CHANGES_WAITERS": 2,
+    "OWNERS": {"owned": "owner", "utilisateur": "id"},  # whose row it is, by table: the column with the user's id
 }
 
 app = create("stuff", FOLDER, config, database.end, (account, users, stuff, owned, compute))

@@ -15,6 +15,7 @@ from engine.http import bodies, cors, errors, idempotency, transaction, wire
 from engine.observe import observe
 from engine.openapi import openapi
 from engine.routes.audit import trail
+from engine.routes.changes import changes
 from engine.routes.documents import documents
 from engine.routes.system import system
 
@@ -47,7 +48,7 @@ def create(name: str, folder: Path, config: dict[str, Any], end: Callable[[Any],
     app.first = [transaction.begin, observe.start]
     # what may change the answer comes before what tells it: a commit that fails is a 503 in the log
     app.last = [audit.end, end, wire.finish, *([cors.allow] if app.config["CORS_ORIGINS"] else []), observe.end]
-    for blueprint in (trail, documents, system, *routes):
+    for blueprint in (system, *routes, trail, changes, documents):
         app.register_blueprint(blueprint)
     keep()
     return app

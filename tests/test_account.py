@@ -78,6 +78,15 @@ def test_a_token_says_who_one_is(client: Any) -> None:
     assert client.get("/version", 200, headers=bearer(token + "x")).json["user"] is None
 
 
+@pytest.mark.parametrize(
+    ("login", "password", "standing"),
+    [("calvin", "hobbes", (1, ["ADMIN"])), ("hobbes", "susie", (2, [])), ("hobbes", "no", (None, []))],
+)
+def test_the_version_says_who_one_is_and_of_which_groups(client: Any, login: str, password: str, standing: Any) -> None:
+    said = client.get("/version", 200, headers=basic(login, password)).json
+    assert (said["id"], said["groups"]) == standing
+
+
 def test_login_may_come_as_parameters(client: Any) -> None:
     for kind in ("data", "json"):
         token = client.post("/login", 201, **{kind: {"login": "hobbes", "pword": "susie"}}).json
@@ -154,11 +163,11 @@ def test_a_token_that_was_just_killed_writes_nothing(client: Any, sql: Any) -> N
 @pytest.mark.internal
 def test_only_so_many_tokens_are_remembered(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from app import app
-    from engine.auth import auth
+    from engine.auth import tokens
 
-    monkeypatch.setattr(auth, "TOKENS", 2)
-    tokens = [login(client, "hobbes", "susie"), login(client, "susie", "derkins"), login(client, "calvin", "hobbes")]
-    for token in tokens * 2:
+    monkeypatch.setattr(tokens, "TOKENS", 2)
+    made = [login(client, "hobbes", "susie"), login(client, "susie", "derkins"), login(client, "calvin", "hobbes")]
+    for token in made * 2:
         client.get("/whoami", 200, headers=token)
     assert 1 <= len(app.extensions["auth"].tokens._known) <= 2
 
@@ -299,10 +308,10 @@ def test_right_passwords_are_not_counted(client: Any, sql: Any) -> None:
 def configured(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Another configuration for the time of a test."""
     from app import app
-    from engine.auth import auth
+    from engine.auth.schemes import Auth
 
     def configure(**settings: Any) -> None:
-        again = auth.Auth({**app.config, **settings})
+        again = Auth({**app.config, **settings})
         for name, value in vars(again).items():
             monkeypatch.setattr(app.extensions["auth"], name, value)
 
@@ -365,7 +374,7 @@ def test_the_secret_of_a_local_instance_is_made_once_and_private(tmp_path: Any) 
 @pytest.mark.internal
 def test_addresses_are_told_apart_by_what_their_holder_cannot_change() -> None:
     from app import app
-    from engine.auth import auth
+    from engine.auth.address import address
 
     for given, counted in (
         ("192.0.2.7", "192.0.2.7"),
@@ -380,7 +389,7 @@ def test_addresses_are_told_apart_by_what_their_holder_cannot_change() -> None:
     ):
         proxy = {"werkzeug.proxy_fix.orig": {"REMOTE_ADDR": "10.0.0.1"}}
         with app.test_request_context(environ_base={"REMOTE_ADDR": given}, environ_overrides=proxy):
-            assert auth._address() == counted
+            assert address() == counted
 
 
 @pytest.mark.parametrize("field", ["login", "pword"])

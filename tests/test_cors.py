@@ -1,6 +1,6 @@
 """What pages of other origins may do; the tests' configuration allows two origins."""
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 

@@ -8,6 +8,12 @@ import pytest
 pytestmark = pytest.mark.internal
 
 
+@pytest.fixture(autouse=True)
+def connected() -> None:
+    """The database that routes verify their caller in."""
+    import app  # noqa: F401
+
+
 @pytest.fixture
 def app() -> Any:
     """An application of our class with nothing in it."""

@@ -5,10 +5,12 @@ Flask 3.2 hands its context to the methods that are overridden here as a first a
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import flask
 import FlaskSimpleAuth as fsa  # noqa: N813
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from engine.db.reference import db
 from engine.http import errors, wire
@@ -18,6 +20,7 @@ from engine.problem import Problem
 
 TRIES = 2, 1, 0  # how many runs are left of a request whose transaction was undone through no fault of its own
 Register = Callable[..., Any]
+View = TypeVar("View", bound=Callable[..., Any])
 
 
 class Flask(fsa.Flask):  # type: ignore[misc]
@@ -34,11 +37,18 @@ class Flask(fsa.Flask):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.first: list[Callable[[], Any]] = []
         self.last: list[Callable[[Any], Any]] = []
-        for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):  # through `route`, hence through what watches registrations
-            setattr(self, method.lower(), partial(self._route_of, method))
+        self.route = self._route
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+            setattr(self, method.lower(), partial(self._route, methods=[method]))
 
-    def _route_of(self, method: str, rule: str, **options: Any) -> Callable[..., Any]:
-        return self.route(rule, methods=[method], **options)  # type: ignore[no-any-return]
+    def _route(self, rule: str, **options: Any) -> Callable[[View], View]:
+        """Register a view through what watches registrations: FlaskSimpleAuth's own decorators pass it by."""
+
+        def decorate(view: View) -> View:
+            self.add_url_rule(rule, view_func=view, **options)
+            return view
+
+        return decorate
 
     def watch_routes(self, watch: Callable[[Register], Register]) -> None:
         """Have all routes that are registered from now on go through a wrapper of `add_url_rule`."""
@@ -106,7 +116,9 @@ class Flask(fsa.Flask):  # type: ignore[misc]
 
     def make_response(self, rv: Any) -> Any:
         """Turn a route's value into an answer."""
-        if isinstance(rv, flask.Response):
+        if isinstance(rv, HTTPException):  # a redirection to the route with a slash
+            rv = rv.get_response(here().environ)
+        if isinstance(rv, WerkzeugResponse):
             return rv if isinstance(rv, Response) else self.response_class.force_type(rv, here().environ)
         value, status, headers = (*rv, None, None)[:3] if isinstance(rv, tuple) else (rv, None, None)
         if isinstance(value, str) and (status or 200) >= 400:  # how FlaskSimpleAuth refuses

@@ -20,7 +20,10 @@ system = Blueprint("system", __name__)
 @system.get("/", authorize="OPEN")
 @declare(page="/docs", database=False)
 def get_root() -> Root:
-    """Name and version of the server, and links to its documents and lists; a browser is sent to /docs."""
+    """Name and version of the server, and links to its documents and lists.
+
+    A browser is sent to /docs.
+    """
     links = {name: url(path) for name, path in current_app.extensions["contract"].links.items()}
     return {"name": current_app.name, "version": current_app.config["VERSION"], "links": links}
 
@@ -30,9 +33,10 @@ def get_root() -> Root:
 def get_version() -> Version:
     """Tell versions, the time, and who is asking.
 
-    The version of the schema and the time are the database's; the user is null unless valid credentials came.
+    The version of the schema and the time are the database's; the user, with key and groups, is null unless valid
+    credentials came.
     """
-    return {"app": "stuff", "version": current_app.config["VERSION"], "user": auth.caller()} | db.get_now()
+    return {"app": "stuff", "version": current_app.config["VERSION"], **auth.standing()} | db.get_now()
 
 
 # GET /live: is the process alive

@@ -1,0 +1,23 @@
+"""The user's row that authentication reads, as the request keeps it."""
+
+from typing import Any
+
+from engine.http.request import here
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A user's row without the hash."""
+    return {name: value for name, value in row.items() if name != "pword"}
+
+
+def known(user: dict[str, Any]) -> str:
+    here().user = user
+    login: str = user["login"]
+    return login
+
+
+def caller() -> dict[str, Any]:
+    """The row of who calls; there is one wherever a rule asks for a caller."""
+    user = here().user
+    assert user is not None  # noqa: S101
+    return user
