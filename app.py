@@ -15,6 +15,7 @@ from engine.http import bodies, cors, errors, idempotency, wire
 from engine.observe import observe
 from engine.openapi import openapi
 from engine.routes.audit import trail
+from engine.routes.changes import changes
 from engine.routes.documents import documents
 from engine.routes.system import system
 from routes.account import account
@@ -39,7 +40,8 @@ app.config.update(
     PASSWORD_COMMON=str(Path(app.root_path, "engine", "auth", "common-passwords.txt")),
     PASSWORD_MEMORY=300.0,
     LOGIN_PERIOD=60,
-    LOGIN_LIMITS={"pair": 5, "address": 50, "login": 100},
+    LOGIN_LIMITS={},
+    PASSWORD_HASHES=2,
     REDIS_URL=None,
     REDIS_TIMEOUT=0.25,
     REDIS_SENTINELS=[],
@@ -47,6 +49,8 @@ app.config.update(
     AUDIT_SEAL=5.0,
     CORS_ORIGINS=[],
     PROXIES=0,
+    CHANGES_WAITERS=2,
+    OWNERS={"owned": "owner", "utilisateur": "id"},  # whose row it is, by table: the column with the user's id, for /changes
 )
 app.config.from_envvar("APP_CONFIG")
 
@@ -66,7 +70,7 @@ audit.init_app(app)
 auth.init_app(app)
 commands.init_app(app)
 
-for blueprint in (system, account, users, stuff, owned, compute, trail, documents):
+for blueprint in (system, account, users, stuff, owned, compute, trail, changes, documents):
     app.register_blueprint(blueprint)
 
 # what was loaded stays, so the collector need not look at it again; and as requests leave next to nothing, it comes by seldom

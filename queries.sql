@@ -359,6 +359,14 @@ SELECT
   ceil(extract(epoch FROM max(until) - now()))::INT AS wait
 FROM counted;
 
+-- name: add_attempt_hash(address, period)^
+-- Count the hash of a new password for an address: the number of the period under way, and the seconds until it ends. @autonomous
+INSERT INTO Attempt AS old(subject, number, until) VALUES ('h ' || :address, 1, now() + make_interval(secs => :period))
+ON CONFLICT (subject) DO UPDATE SET
+  number = CASE WHEN old.until < now() THEN 1 ELSE old.number + 1 END,
+  until = CASE WHEN old.until < now() THEN excluded.until ELSE old.until END
+RETURNING number, ceil(extract(epoch FROM until - now()))::INT AS wait;
+
 -- name: del_attempt(login, address)!
 -- The password was right: that attempt does not count. @autonomous
 UPDATE Attempt SET number = number - 1
@@ -376,7 +384,8 @@ WHERE Attempt.subject = mine.subject;
 INSERT INTO Audit(event, login, request, address) VALUES (:event, :login, :request, :address);
 
 -- name: list_audit(login, tab, key, since, system, xid, aid, size)^
--- A page of the trail, in an order in which nothing appears late. @custom_plan
+-- A page of the trail, in an order in which nothing appears late. @primary: a standby may lack the row of a
+-- cursor. @custom_plan
 WITH era AS (
   SELECT first, last, system, settled, CASE WHEN :aid::BIGINT BETWEEN first AND last THEN :xid::BIGINT ELSE 0 END AS xid,
     CASE WHEN :aid BETWEEN first AND last THEN :aid ELSE 0 END AS aid
@@ -400,7 +409,7 @@ SELECT
     WHERE a.xid = :xid AND a.aid = :aid AND e.system = :system::BIGINT) AS known;
 
 -- name: list_audit_desc(login, tab, key, since, system, xid, aid, size)^
--- The reverse, up to what was committed last. @custom_plan
+-- The reverse, up to what was committed last. @primary @custom_plan
 WITH era AS (
   SELECT first, last, system, CASE WHEN :aid::BIGINT BETWEEN first AND last THEN :xid::BIGINT ELSE 9223372036854775807 END AS xid,
     CASE WHEN :aid BETWEEN first AND last THEN :aid ELSE 9223372036854775807 END AS aid
@@ -428,6 +437,39 @@ SELECT
 SELECT count(*) FROM Audit
 WHERE (:login::TEXT IS NULL OR login = :login) AND (:tab::TEXT IS NULL OR tab = :tab) AND (:key::TEXT IS NULL OR key = :key)
   AND (:since::TIMESTAMPTZ IS NULL OR at >= :since);
+
+-- name: list_changes(uid, owners, tab, system, xid, aid, size)^
+-- The changes of rows after a place of the trail, of those that a user owns, or of all where there is none: owners is an object, the
+-- column of each table that names the owner. It looks at 10,000 rows of the trail at most, `more` says that there may be others.
+-- @primary: a standby may lack the row of a cursor.
+WITH era AS MATERIALIZED (
+  SELECT * FROM trail_from(:xid::BIGINT, :aid::BIGINT)
+), ahead AS MATERIALIZED (
+  SELECT a.xid, a.aid FROM era CROSS JOIN LATERAL (
+    SELECT xid, aid FROM Audit WHERE aid BETWEEN era.first AND era.last AND (xid, aid) > (era.xid, era.aid) AND xid < era.settled
+    ORDER BY xid, aid LIMIT 10000) AS a
+), bound AS MATERIALIZED (
+  SELECT xid, aid FROM ahead ORDER BY xid DESC, aid DESC LIMIT 1
+), page AS MATERIALIZED (
+  SELECT a.* FROM era CROSS JOIN bound CROSS JOIN LATERAL (
+    SELECT xid, aid, at, tab, key, event, login FROM Audit
+    WHERE aid BETWEEN era.first AND era.last AND (xid, aid) > (era.xid, era.aid) AND (xid, aid) <= (bound.xid, bound.aid)
+      AND tab IS NOT NULL AND (:tab::TEXT IS NULL OR tab = :tab)
+      AND (:uid::INT IS NULL OR :uid::INT::TEXT IN (before ->> (:owners::JSONB ->> tab), after ->> (:owners::JSONB ->> tab)))
+    ORDER BY xid, aid LIMIT :size::INT) AS a
+)
+SELECT
+  (SELECT json_agg(shown) FROM (SELECT at, tab AS "table", key, event, login FROM page ORDER BY xid, aid) AS shown) AS items,
+  -- where to go on: after the last of a full page, else of what was looked at, else where it was
+  (SELECT json_build_array('changes', system, xid, aid) FROM (
+     (SELECT 1 AS choice, system, page.xid, page.aid FROM era, page ORDER BY 3, 4 OFFSET :size::INT - 1 LIMIT 1)
+     UNION ALL SELECT 2, system, bound.xid, bound.aid FROM era, bound
+     UNION ALL SELECT 3, coalesce(:system::BIGINT, system), coalesce(:xid, 0), coalesce(:aid, 0) FROM era
+     ORDER BY choice LIMIT 1) AS place) AS next,
+  (SELECT count(*) FROM ahead) = 10000 AS more,
+  coalesce(:aid::BIGINT, 0) = 0 OR EXISTS (
+    SELECT FROM Trail_Era AS e JOIN Audit AS a ON a.aid BETWEEN e.first AND e.last
+    WHERE a.xid = :xid AND a.aid = :aid AND e.system = :system::BIGINT) AS known;
 
 -- name: seal_audit(most)$
 -- Seal up to so many rows of the trail: how many were. @autonomous

@@ -34,10 +34,12 @@ SPECIFIC = {
     "password_too_common": (400, "the password is one that many have"),
     "wrong_password": (400, "the old password is not right"),
     "insecure_transport": (403, "plain HTTP is for this machine alone, from another one it takes HTTPS"),
+    "cross_site": (403, "a page of another site may not do this, unless its origin is in CORS_ORIGINS"),
     "last_administrator": (409, "this is the last administrator"),
     "duplicate": (409, "what must be unique is taken already: `errors` names it"),
     "still_referenced": (409, "other objects refer to this one"),
     "still_running": (409, "a request with this Idempotency-Key is still running"),
+    "hashing_busy": (503, "too many passwords are being checked at once, try again later"),
     "schema_outdated": (503, "the database waits for a migration"),
     "outcome_unknown": (503, "the connection was lost during a commit: read before repeating, or use an Idempotency-Key"),
 }

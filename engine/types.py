@@ -106,6 +106,12 @@ class Limit(Integer):
     low, high = 1, 1000
 
 
+class Wait(Integer):
+    """How many seconds an answer may wait until there is something to tell."""
+
+    low, high = 1, 30
+
+
 class Text(str):
     """A text parameter; subclasses state their length, in characters."""
 
@@ -293,6 +299,11 @@ class Place(str):
             refuse('error on parameter "after": is not a cursor of this list')
         return self
 
+    @classmethod
+    def read(cls, row: dict[str, Any]) -> dict[str, int]:
+        """The parts of the place at which a query says to go on."""
+        return dict(zip(cls.parts, json.loads(row["next"])[1:], strict=True))
+
     def checked(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row of a query that says whether this place is `known`.
 
@@ -364,6 +375,16 @@ class Root(TypedDict):
     name: str
     version: str
     links: dict[str, str]
+
+
+class RowChange(TypedDict):
+    """A change of a row: when, which, INSERT UPDATE DELETE or TRUNCATE, and by whom."""
+
+    at: datetime
+    table: str
+    key: str | None
+    event: str
+    login: str | None
 
 
 class Version(TypedDict):

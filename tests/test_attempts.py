@@ -72,6 +72,7 @@ def test_attempts_are_counted_in_redis_alone(client: Any, sql: Any, away: Fake) 
 def test_right_passwords_are_taken_back_where_they_were_counted(client: Any, sql: Any, away: Fake) -> None:
     client.post("/register", 201, data={"login": "moe", "pword": "secret"})
     client.get("/hello", 200, headers=basic("moe", "secret"))
+    assert away.numbers.pop("stuff:attempt:h 127.0.0.1") == 1  # that of a new password stays
     assert set(away.numbers.values()) == {0}
     assert sql("SELECT count(*) FROM Attempt") == [(0,)]
 

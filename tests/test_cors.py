@@ -85,3 +85,39 @@ def test_what_is_no_origin_stops_the_start(origin: str) -> None:
 
     assert cors.faults([SHOP, "http://[::1]:8080"]) == []
     assert len(cors.faults([SHOP, origin])) == 1
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize(
+    ("headers", "refused"),
+    [
+        ({}, False),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://behind.a.proxy.example"}, False),
+        ({"Sec-Fetch-Site": "none"}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": SHOP}, False),
+        ({"Origin": SHOP}, False),
+        ({"Sec-Fetch-Site": "cross-site"}, True),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "https://evil.example"}, True),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "null"}, True),
+        ({"Origin": "https://evil.example"}, True),
+        ({"Origin": "null"}, True),
+    ],
+)
+def test_a_page_of_another_site_changes_nothing(
+    client: Any, calvin: Any, method: str, headers: dict[str, str], refused: bool
+) -> None:
+    path, sent = {
+        "POST": ("/users", {"login": "moe", "pass": "secret", "admin": "true"}),
+        "PUT": ("/stuff/1", {"stuff": "Lamp"}),
+        "PATCH": ("/users/2", {"admin": "true"}),
+        "DELETE": ("/stuff/1", None),
+    }[method]
+    response = client.request(method, path, headers=calvin | headers, **({"data": sent} if sent else {}))
+    assert (response.status_code == 403) == refused
+    assert not refused or response.json["code"] == "cross_site"
+    client.get("/stuff", 200, headers=headers)
+
+
+@pytest.mark.internal
+def test_a_page_of_ones_own_needs_no_new_browser(client: Any) -> None:
+    client.post("/stuff", 201, data={"stuff": "Clock"}, headers={"Origin": "http://localhost"})

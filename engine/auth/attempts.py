@@ -65,6 +65,13 @@ class Attempts:
         made = db.add_attempt(login=login, address=address, period=self.period)
         return made, lambda: db.del_attempt(login=login, address=address)
 
+    def add_hash(self, address: str) -> tuple[int, int]:
+        """Count the hash of a new password: the number for the address, and the seconds until the period ends."""
+        if (redis := self.redis) and (numbers := redis.run(COUNT, [f"{PREFIX}h {address}"], 1000 * self.period)):
+            return numbers[0], math.ceil(numbers[1] / 1000)
+        made = db.add_attempt_hash(address=address, period=self.period)
+        return made["number"], made["wait"]
+
 
 class Store:
     """A Redis that may be away: every wait is short, and after a failure one request a second finds out whether it is back."""

@@ -60,6 +60,11 @@ class Bodies:
         self._lock, self._reading = threading.Lock(), list[Reading]()
         self._watch: threading.Thread | None = None
 
+    @property
+    def reading(self) -> int:
+        """How many bodies are being read."""
+        return len(self._reading)
+
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         length = environ.get("CONTENT_LENGTH") or "0"
         if length != "0" or "HTTP_TRANSFER_ENCODING" in environ:
@@ -175,4 +180,4 @@ def init_app(app: Flask) -> None:
     """Read bodies before anything else."""
     conf = app.config
     readers, timeout = conf.setdefault("BODY_READERS", 3), conf.setdefault("BODY_TIMEOUT", 15.0)
-    app.wsgi_app = Bodies(app.wsgi_app, conf["MAX_CONTENT_LENGTH"], readers, timeout)
+    app.wsgi_app = app.extensions["bodies"] = Bodies(app.wsgi_app, conf["MAX_CONTENT_LENGTH"], readers, timeout)

@@ -7,7 +7,11 @@ import re
 
 from FlaskSimpleAuth import Flask, Response, request
 
+from engine.fast.lean import here
+from engine.http import errors
+from engine.http.transaction import READS
 from engine.http.wire import empty
+from engine.problem import SPECIFIC, Problem
 
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?|https?://\[[0-9a-f:]+\](:[0-9]+)?")
 REQUEST_HEADERS = (
@@ -35,6 +39,20 @@ def allow(response: Response, origins: list[str]) -> Response:
     return response
 
 
+def refuse(origins: list[str]) -> Response | None:
+    """Refuse what a page of another site has a browser send, with the credentials that it remembers of its user.
+
+    A browser says whence in Sec-Fetch-Site, an old one in Origin alone; a client that is none says neither.
+    """
+    asked = here().request
+    site, origin = asked.environ.get("HTTP_SEC_FETCH_SITE"), asked.environ.get("HTTP_ORIGIN")
+    if (site is None and origin is None) or asked.method in READS or origin in origins:
+        return None
+    if site in ("same-origin", "none") or (site is None and origin and origin.partition("://")[2] == asked.host):
+        return None
+    return errors.from_problem(Problem(403, SPECIFIC["cross_site"][1], "cross_site"))
+
+
 def preflight() -> Response | None:
     """Answer a preflight on a path that is no route, so that the request itself comes and the page is told 404."""
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers and request.routing_exception:
@@ -53,6 +71,8 @@ def faults(origins: list[str]) -> list[str]:
 
 def init_app(app: Flask) -> None:
     """Allow the configured origins."""
-    if origins := app.config["CORS_ORIGINS"]:
+    origins = app.config["CORS_ORIGINS"]
+    app.before_request(lambda: refuse(origins))
+    if origins:
         app.before_request(preflight)
         app.after_request(lambda response: allow(response, origins))

@@ -1,0 +1,92 @@
+"""Tokens: signed for a user's epoch, verified without a round trip of their own, remembered while they are good."""
+
+import calendar
+import hmac
+import re
+import string
+import time
+from typing import Any
+from urllib.parse import quote, unquote
+
+import jwt
+from FlaskSimpleAuth import ErrorResponse, err
+
+from engine.auth.user import shown
+from engine.db.reference import db
+
+TOKENS = 2_000  # that a process remembers, at a kilobyte each: forgetting costs a round trip
+# what stands for itself in a token, as it is in a header; the rest comes as in a URL
+PLAIN = string.punctuation.replace(":", "").replace("%", "")
+
+
+class Tokens:
+    """Signed, short-lived proofs of identity: `stuff:login:YYYYMMDDhhmmss:signature`, or JWT (RFC 7519) where configured.
+
+    What a header does not take of a login is percent-encoded (RFC 3986).
+    """
+
+    def __init__(self, conf: dict[str, Any]) -> None:
+        self.kind, self.realm, self.delay = conf["FSA_TOKEN_TYPE"], conf["FSA_REALM"], 60 * conf["FSA_TOKEN_DELAY"]
+        self.secret = (conf.get("FSA_TOKEN_SECRET") or "").encode()  # an empty one does not start, see commands
+        self._known: dict[str, tuple[dict[str, Any], float, Any]] = {}  # tokens that were right: whose, until when
+
+    def make(self, user: dict[str, Any]) -> str:
+        """A token for a user, for now and a while."""
+        end = time.time() + self.delay
+        if self.kind == "jwt":
+            claims = {"sub": user["login"], "aud": self.realm, "exp": int(end), "uid": user["id"], "epoch": user["epoch"]}
+            return jwt.encode(claims, self.secret, "HS256")
+        data = f"{self.realm}:{quote(user['login'], PLAIN)}:{time.strftime('%Y%m%d%H%M%S', time.gmtime(end))}"
+        return f"{data}:{self._sign(data, user)}"
+
+    def check(self, token: str) -> dict[str, Any]:
+        """The user whom a token proves.
+
+        :raises ErrorResponse: 401 if it is forged, expired or revoked; the token itself is never repeated.
+        """
+        known = self._known.get(token)
+        if known and known[1] > time.time():
+            db.assume(known[2])
+            return known[0]
+        found = self._jwt(token) if self.kind == "jwt" else self._readable(token)
+        if found is None:
+            raise ErrorResponse("invalid token", 401)
+        if len(self._known) >= TOKENS:
+            self._known.clear()
+        user, end = shown(found[0]), found[1]
+        assumption = db.assumption("get_auth", lambda row: self._still(token, user, row), login=user["login"])
+        self._known[token] = user, end, assumption
+        db.assume(assumption, read=True)
+        return user
+
+    def _still(self, token: str, user: dict[str, Any], row: dict[str, Any] | None) -> bool:
+        same = row is not None and shown(row) == user
+        if not same:
+            self._known.pop(token, None)
+        return same
+
+    def _sign(self, data: str, user: dict[str, Any]) -> str:
+        return hmac.digest(self.secret, f"{data}:{user['id']}:{user['epoch']}".encode(), "sha256").hex()
+
+    def _readable(self, token: str) -> tuple[dict[str, Any], float] | None:
+        data, _, signature = token.rpartition(":")
+        realm, login, end = (data.split(":") + [""] * 3)[:3]
+        if data.count(":") != 2 or realm != self.realm or not re.fullmatch("[0-9]{14}", end) or not signature.isascii():
+            return None
+        user = db.get_auth(login=unquote(login))
+        if not user or not hmac.compare_digest(self._sign(data, user), signature):
+            return None
+        if end <= time.strftime("%Y%m%d%H%M%S", time.gmtime()):
+            err("expired token", 401)
+        return user, calendar.timegm(time.strptime(end, "%Y%m%d%H%M%S"))
+
+    def _jwt(self, token: str) -> tuple[dict[str, Any], float] | None:
+        try:
+            claims = jwt.decode(token, self.secret, ["HS256"], audience=self.realm, options={"require": ["exp", "sub", "aud"]})
+        except jwt.ExpiredSignatureError:
+            err("expired token", 401)
+        except jwt.PyJWTError:
+            return None
+        user = db.get_auth(login=claims["sub"])
+        right = user and (user["id"], user["epoch"]) == (claims.get("uid"), claims.get("epoch"))
+        return (user, claims["exp"]) if right else None
