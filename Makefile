@@ -252,6 +252,13 @@ check.api: venv/.dev ## try every operation of the OpenAPI document, with all ch
 	(cd tests/fuzz; PYTHONPATH=. ../../venv/bin/python -m schemathesis.cli run http://$$HOST:$$PORT/openapi.json --auth calvin:hobbes \
 	  --checks all --max-examples 10 --warnings off --no-color $(SCHEMATHESIS))
 
+.PHONY: check.clients
+check.clients: venv/.dev ## linters of the document, clients generated from it and used, Postman, Chromium (needs npm, java, chromium; CLIENTS="redocly ibm": these alone)
+	@export $(FUZZ)
+	venv/bin/python -P engine/embedded.py reset -d stuff_test >/dev/null
+	$(serve)
+	venv/bin/python tests/clients/check.py http://$$HOST:$$PORT $(CLIENTS)
+
 .PHONY: fuzz
 fuzz: venv/.dev ## send 100,000 malformed requests over raw sockets (FUZZING="--number 1000 --seed 7": others)
 	@export $(FUZZ)

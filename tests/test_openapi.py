@@ -112,7 +112,7 @@ def test_every_operation_says_what_it_does_takes_and_gives(document: Any) -> Non
     assert len(names) == len(set(names))
     for path, method, operation in operations(document):
         where = f"{method} {path}"
-        assert operation["summary"], where
+        assert 0 < len(operation["summary"]) <= 80, where
         successes = [status for status in operation["responses"] if status < "300"]
         assert len(successes) == 1, where
         response = operation["responses"][successes[0]]

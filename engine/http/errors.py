@@ -72,11 +72,13 @@ def quality(kind: str, accept: str) -> tuple[float, int]:
     return weight, exact
 
 
-def is_wanted(kind: str, accept: str) -> bool:
-    """Whether an Accept header prefers a media type to JSON: by its weight, or by naming it where the weights are equal."""
-    weight, exact = quality(kind, accept)
-    json_ = quality("application/json", accept)[0]
-    return weight > json_ or (exact == 3 and weight == json_ > 0)
+def is_wanted(kind: str, accept: str, tie: bool = False) -> bool:
+    """Whether an Accept header prefers a media type to JSON: by its weight, or where the weights are equal by naming it.
+
+    :param tie: the answer where it names both with equal weights, as generated clients do that list all they are told of.
+    """
+    found, json_ = quality(kind, accept), quality("application/json", accept)
+    return found[0] > 0 and (found > json_ or (tie and found == json_ and found[1] == 3))
 
 
 def answer(
@@ -103,7 +105,7 @@ def answer(
     if faults:
         body["errors"] = faults
     kind = "application/json"
-    if is_wanted("application/problem+json", request.headers.get("Accept", "")):
+    if is_wanted("application/problem+json", request.headers.get("Accept", ""), tie=True):
         kind = "application/problem+json"
         title = HTTPStatus(status).phrase
         body |= {"type": "about:blank", "title": title, "detail": message, "instance": request.script_root + request.path}

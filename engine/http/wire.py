@@ -175,6 +175,7 @@ class IfMatch(str):
     header: ClassVar[dict[str, Any]] = {
         "name": "If-Match",
         "description": "The ETag that the resource must still have; the server may be set to insist",
+        "example": "*",
         "schema": {"type": "string"},
     }
     refusals = (412, 428)
@@ -220,6 +221,7 @@ class Count:
     header: ClassVar[dict[str, Any]] = {
         "name": "Prefer",
         "description": "count=exact: count what matches, in Content-Range (RFC 7240)",
+        "example": "count=exact",
         "schema": {"type": "string"},
     }
 

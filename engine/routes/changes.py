@@ -66,7 +66,7 @@ def follow(after: Place, wait: int, **which: Any) -> dict[str, Any]:
 def get_changes(
     table: Name | None = None, after: Place = Place(), limit: Limit = Limit(100), wait: Wait | None = None
 ) -> list[RowChange]:
-    """List what was committed since, each change once, in an order in which nothing appears late.
+    """List what was committed since, each change once, none of them late.
 
     Administrators see all, others the rows that they own. Link rel="next" is always there: its `after` is where to go on, also
     from an empty page. With `wait` an answer that would be empty is held back so many seconds, while a thread can be spared.

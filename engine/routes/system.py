@@ -20,7 +20,10 @@ system = Blueprint("system", __name__)
 @system.get("/", authorize="OPEN")
 @declare(page="/docs", database=False)
 def get_root() -> Root:
-    """Name and version of the server, and links to its documents and lists; a browser is sent to /docs."""
+    """Name and version of the server, and links to its documents and lists.
+
+    A browser is sent to /docs.
+    """
     links = {name: url(path) for name, path in current_app.extensions["contract"].links.items()}
     return {"name": current_app.name, "version": current_app.config["VERSION"], "links": links}
 
