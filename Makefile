@@ -107,8 +107,8 @@ admin: venv/.run ## make an administrator, LOGIN=...; the password is asked for 
 	@$(WITH_DB) $(FLASK) admin $(LOGIN)
 
 .PHONY: audit.verify
-audit.verify: venv/.run ## walk the chain of the audit trail and name its first broken link
-	@$(WITH_DB) $(FLASK) audit-verify
+audit.verify: venv/.run ## walk the chain of the audit trail, compare it with the anchors in a file (ANCHORS=app.log)
+	@$(WITH_DB) $(FLASK) audit-verify $(ANCHORS:%=--anchors %)
 
 .PHONY: db.reset
 db.reset: venv/.run ## empty the database, or APP_DB, and load the demonstration data again (asks; CONFIRM=yes does not)
