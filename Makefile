@@ -53,6 +53,10 @@ venv/.redis: requirements-redis.txt venv/.run
 .PHONY: venv.redis
 venv.redis: venv/.redis ## add the client of Redis, for where REDIS_URL is set
 
+venv/.console: tests/console/requirements.txt venv/.dev
+	@$(INSTALL) -r $<
+	touch $@
+
 .PHONY: lock
 lock: venv/.dev ## pin the latest versions that pyproject.toml allows, with hashes
 	@venv/bin/uv pip compile --quiet --upgrade pyproject.toml -o requirements.txt
@@ -103,8 +107,8 @@ admin: venv/.run ## make an administrator, LOGIN=...; the password is asked for 
 	@$(WITH_DB) $(FLASK) admin $(LOGIN)
 
 .PHONY: audit.verify
-audit.verify: venv/.run ## walk the chain of the audit trail and name its first broken link
-	@$(WITH_DB) $(FLASK) audit-verify
+audit.verify: venv/.run ## walk the chain of the audit trail, compare it with the anchors in a file (ANCHORS=app.log)
+	@$(WITH_DB) $(FLASK) audit-verify $(ANCHORS:%=--anchors %)
 
 .PHONY: db.reset
 db.reset: venv/.run ## empty the database, or APP_DB, and load the demonstration data again (asks; CONFIRM=yes does not)
@@ -119,6 +123,12 @@ db.remove: venv/.run ## stop the embedded database and remove it, the other data
 	[ "$$answer" ] || read -rp "All data of the embedded database will be lost. Type yes to go on: " answer
 	[ "$$answer" = yes ] || { echo "nothing done"; exit 1; }
 	venv/bin/python -P engine/embedded.py remove
+
+.PHONY: demo
+demo: venv/.run ## load more data to look at in /console; refused where LOCAL is not set
+	@LOCAL='import flask; conf = flask.Config("."); conf.from_envvar("APP_CONFIG"); raise SystemExit(not conf.get("LOCAL"))'
+	venv/bin/python -c "$$LOCAL" || { echo "refused: $$APP_CONFIG is no local instance's (LOCAL = True)" >&2; exit 1; }
+	$(WITH_DB) psql -qX -v ON_ERROR_STOP=1 -f demo.sql
 
 .PHONY: routes
 routes: venv/.run ## print the table of routes
@@ -284,6 +294,12 @@ check: venv/.dev ## all that must pass, as continuous integration runs it: each 
 .PHONY: check.lock
 check.lock: venv/.dev ## set-up installs the lock alone, whatever is released tomorrow, by Debian 12's pip and by the latest
 	@venv/bin/python tests/ops/lock.py
+
+.PHONY: check.console
+check.console: venv/.console ## the console in Chromium: every page, by mouse, keyboard and phone (needs chromium)
+	@export $(TEST)
+	$(serve)
+	FLASK_TESTER_APP=http://$$HOST:$$PORT $(WITH_DB) -d stuff_test venv/bin/pytest tests/console/browser.py $(PYTEST)
 
 .PHONY: check.failover
 check.failover: venv/.run ## three PostgreSQL nodes, the primary killed under load: no acknowledged write is lost

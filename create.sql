@@ -250,5 +250,5 @@ CREATE INDEX answer_made ON Answer(made);
 -- migrations
 INSERT INTO Schema_Version(version, name, checksum) VALUES
   (1, 'initial', '74bd190b3210205eb55183a3baf7738e514d8aea1bb68fe2d0eb59133ae59a15'),
-  (2, 'trail', '52e55bf6181240d142e0089e52305ac7ebf57fa0fee4da6c5fc8e7b54820d042'),
+  (2, 'trail', '4e3e1e606621b993ad4c8347b6cc861b3df19053cb16a7542f49906eefbd1a56'),
   (3, 'groups', '68564bb74bd343d19cde34ebc7816ad4ee27a83f1156f12f3b76bff6a43d445f');

@@ -393,6 +393,8 @@ class Version(TypedDict):
     schema: RowKey
     now: datetime
     user: str | None
+    id: RowKey | None
+    groups: list[str]
 
 
 class Live(TypedDict):

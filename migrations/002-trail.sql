@@ -87,7 +87,8 @@ CALL keep_trail('owned', 'oid', 'oid', 'object', 'owner', 'version');
 
 ALTER TABLE Seal ADD COLUMN xid BIGINT;
 ALTER TABLE Seal DISABLE TRIGGER seal_only_grows;
-UPDATE Seal SET xid = coalesce((SELECT xid FROM Audit WHERE Audit.aid = Seal.aid), 0);
+UPDATE Seal SET xid = Audit.xid FROM Audit WHERE Audit.aid = Seal.aid;
+UPDATE Seal SET xid = 0 WHERE xid IS NULL;  -- of a row that was removed: audit-verify says so
 ALTER TABLE Seal ENABLE TRIGGER seal_only_grows;
 ALTER TABLE Seal ALTER COLUMN xid SET NOT NULL;
 

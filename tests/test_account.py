@@ -78,6 +78,15 @@ def test_a_token_says_who_one_is(client: Any) -> None:
     assert client.get("/version", 200, headers=bearer(token + "x")).json["user"] is None
 
 
+@pytest.mark.parametrize(
+    ("login", "password", "standing"),
+    [("calvin", "hobbes", (1, ["ADMIN"])), ("hobbes", "susie", (2, [])), ("hobbes", "no", (None, []))],
+)
+def test_the_version_says_who_one_is_and_of_which_groups(client: Any, login: str, password: str, standing: Any) -> None:
+    said = client.get("/version", 200, headers=basic(login, password)).json
+    assert (said["id"], said["groups"]) == standing
+
+
 def test_login_may_come_as_parameters(client: Any) -> None:
     for kind in ("data", "json"):
         token = client.post("/login", 201, **{kind: {"login": "hobbes", "pword": "susie"}}).json

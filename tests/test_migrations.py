@@ -99,6 +99,21 @@ def test_migrations_are_numbered_from_one_without_a_gap() -> None:
     assert [int(step.name[:3]) for step in STEPS] == list(range(1, LAST + 1))
 
 
+def test_what_was_sealed_before_the_order_of_transactions_stays_sealed(place: Place) -> None:
+    later = {step: step.read_text() for step in place.folder.glob("[0-9]*.sql") if step.name > "002"}
+    for step in later:
+        step.unlink()
+    assert place.migrate()[0] == 0
+    place.psql("-c", "INSERT INTO Stuff(stuff) VALUES ('a'), ('b'), ('c')")
+    place.psql("-c", "SELECT seal_audit(10)", "-o", "/dev/null")
+    for step, text in later.items():
+        step.write_text(text)
+    assert place.migrate()[0] == 0
+    assert place.sql(
+        "SELECT count(*), count(*) FILTER (WHERE s.xid = a.xid) FROM steps.Seal AS s JOIN steps.Audit AS a USING (aid)"
+    ) == [(3, 3)]
+
+
 def test_pending_ones_are_named_and_nothing_is_done(place: Place) -> None:
     assert place.migrate("--pending") == (0, [step.name for step in STEPS], "")
     assert place.sql("SELECT FROM pg_class WHERE relnamespace = 'steps'::regnamespace") == []

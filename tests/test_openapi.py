@@ -2,6 +2,7 @@
 
 import ast
 import enum
+import hashlib
 import json
 import re
 from datetime import UTC, date, datetime
@@ -196,17 +197,18 @@ def test_the_catalogue_has_every_code_that_is_used() -> None:
     assert not set(SPECIFIC) & {code for code, _ in CODES.values()}
 
 
-# the page for people
+# the pages for people
 
 
-def test_the_page_takes_nothing_from_elsewhere_and_no_inline_script(client: Any) -> None:
-    response = client.get("/docs", 200, headers={"Accept": "text/html"})
+@pytest.mark.parametrize("page", ["/docs", "/console"])
+def test_a_page_takes_nothing_from_elsewhere_and_no_inline_script(client: Any, page: str) -> None:
+    response = client.get(page, 200, headers={"Accept": "text/html"})
     policy = response.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "http" not in policy
     for element in re.findall(r"<script.*?</script>", response.text, re.DOTALL):
-        assert re.fullmatch(r'<script src="[^":]+"></script>', element)
+        assert re.fullmatch(r'<script (type="module" )?src="[^":]+"></script>', element)
     linked = re.findall(r'(?:src|href)="([^"]*)"', response.text)
     assert linked
     for path in linked:
@@ -222,6 +224,51 @@ def test_nothing_else_is_sent(client: Any, file: str) -> None:
 def test_the_page_is_not_for_who_wants_json(client: Any) -> None:
     client.get("/docs", 406, headers={"Accept": "application/json"})
     client.get("/openapi.json", 406, headers={"Accept": "text/html"})
+
+
+CONSOLE = HERE / "engine" / "openapi" / "console"
+ROOMS = [path for path in CONSOLE.iterdir() if path.suffix in (".js", ".css", ".html") and path.name != "preact.js"]
+
+
+def test_the_console_makes_no_markup_of_texts_and_keeps_nothing(client: Any) -> None:
+    policy = client.get("/console", 200, headers={"Accept": "text/html"}).headers["Content-Security-Policy"]
+    assert "require-trusted-types-for 'script'; trusted-types 'none'" in policy
+    for path in ROOMS:
+        text = path.read_text()
+        assert not re.search(r"innerHTML|\beval\b|new Function|localStorage|sessionStorage|document\.cookie|https?:", text), (
+            path.name
+        )
+
+
+def test_a_file_is_compressed_for_who_takes_it(raw: Any) -> None:
+    small, large = (raw("GET", "/console/main.js", Accept_Encoding=coding) for coding in ("gzip", "identity"))
+    assert (small.headers["Content-Encoding"], large.headers.get("Content-Encoding")) == ("gzip", None)
+    assert int(small.headers["Content-Length"]) < int(large.headers["Content-Length"]) / 2
+    assert "Accept-Encoding" in small.headers["Vary"]
+    assert small.headers["Vary"] == large.headers["Vary"]
+    assert small.headers["ETag"] != large.headers["ETag"]
+
+
+def test_the_files_of_the_console_are_sent_and_name_no_other(client: Any) -> None:
+    for path in [*ROOMS, CONSOLE / "preact.js"]:
+        if path.suffix != ".html":
+            assert client.get(f"/console/{path.name}", 200).text == path.read_text()
+        for named in re.findall(r"""from "([^"]*)";""", path.read_text()):
+            assert (CONSOLE / named).exists(), (path.name, named)
+
+
+def test_the_console_is_small_and_its_library_the_one_that_is_named() -> None:
+    lines = [
+        line for path in ROOMS for line in path.read_text().splitlines() if line.strip() and not line.strip().startswith("//")
+    ]
+    assert len(lines) < 800
+    digest = hashlib.sha256((CONSOLE / "preact.js").read_bytes()).hexdigest()
+    assert f"preact.js sha256 {digest}\n" in (CONSOLE / "VERSION").read_text()
+
+
+def test_an_operation_says_who_may_call_it(document: Any) -> None:
+    said = {where: document["paths"][where]["get"]["x-authorize"] for where in ("/stuff", "/whoami", "/users", "/users/{uid}")}
+    assert said == {"/stuff": ["OPEN"], "/whoami": ["AUTH"], "/users": ["ADMIN"], "/users/{uid}": ["ADMIN or self"]}
 
 
 # what a route may declare, on an application of its own

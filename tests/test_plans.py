@@ -35,6 +35,8 @@ def plan(sql: Any) -> Any:
             sql("DEALLOCATE one")
         return "\n".join(line for (line,) in rows)
 
+    import app  # noqa: F401  # before the locks: its start asks for each query
+
     sql("BEGIN; SET LOCAL plan_cache_mode = force_generic_plan")
     sql("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
     sql((HERE / "truncate.sql").read_text())  # the planner takes a table for small only where it was seen to be

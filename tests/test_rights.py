@@ -56,6 +56,8 @@ GET    /changes            401   401     401    401     401   200   200   200
 GET    /openapi.json       200   200     200    200     200   200   200   200
 GET    /docs               200   200     200    200     200   200   200   200
 GET    /docs/<path:file>   200   200     200    200     200   200   200   200
+GET    /console            200   200     200    200     200   200   200   200
+GET    /console/<path:file> 200  200     200    200     200   200   200   200
 GET    /metrics            401   401     401    401     401   403   403   200
 """
 ROWS = [line.split() for line in TABLE.strip().splitlines()[1:]]
@@ -105,13 +107,8 @@ def headers(client: Any) -> dict[str, dict[str, str]]:
 
 def concrete(path: str) -> str:
     """A path for its parameters' names."""
-    return (
-        path.replace("<sid>", "1")
-        .replace("<uid>", "2")
-        .replace("<oid>", "2")
-        .replace("<path:file>", "try.js")
-        .replace("<path:group>", "EDITOR")
-    )
+    path = path.replace("console/<path:file>", "console/main.js").replace("<path:group>", "EDITOR")
+    return path.replace("<sid>", "1").replace("<uid>", "2").replace("<oid>", "2").replace("<path:file>", "try.js")
 
 
 def expired(end: str) -> str:

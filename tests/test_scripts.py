@@ -174,3 +174,23 @@ def test_a_deployment_keeps_the_last_releases_and_their_dumps_and_all_that_were_
     subprocess.run([remote, "do", "prune", "1"], check=True, timeout=60)
     assert sorted(path.name for path in (target / "dumps").iterdir()) == kept
     assert sorted(path.name for path in (target / "releases").iterdir()) == ["20260102T000000Z-abc", "20260103T000000Z-abc"]
+
+
+def test_the_demonstration_is_loaded_once_and_on_a_local_instance_alone(call: Any, sql: Any, tmp_path: Path) -> None:
+    tables = "Stuff", "Utilisateur", "Owned", "Audit"
+    count = "SELECT " + ", ".join(f"(SELECT count(*) FROM {table})" for table in tables)
+    deployed = tmp_path / "deployed.conf"
+    deployed.write_text("LOCAL = False\n")
+    before = sql(count)
+    refused = call("make", "-s", "demo", APP_CONFIG=str(deployed))
+    assert (refused.returncode, sql(count)) == (2, before)
+    assert refused.stderr.startswith(f"refused: {deployed} is no local instance's")
+    seen = []
+    for _ in range(2):
+        loaded = call("make", "-s", "demo")
+        assert loaded.returncode == 0, loaded.stderr
+        seen += sql(count)
+    assert seen[0] == seen[1]
+    assert seen[0][0] > 100
+    told = sql("SELECT login, after ->> 'stuff' FROM Audit WHERE tab = 'stuff' AND event = 'UPDATE' ORDER BY aid")
+    assert told == [("susie", "Glass lamp, chipped"), ("hobbes", "Glass lamp, mended"), ("calvin", "Green glass lamp")]

@@ -29,6 +29,15 @@ def caller() -> str | None:
     return cast(Any, current_app).get_user(required=False) if "Authorization" in request.headers else None
 
 
+def standing() -> dict[str, Any]:
+    """Login, key and groups of the caller of an open route; without good credentials None, None and no group."""
+    login = caller()
+    if login is None:
+        return {"user": None, "id": None, "groups": []}
+    checks = current_app.config["FSA_GROUP_CHECK"]
+    return {"user": login, "id": g.user["id"], "groups": [group for group, check in checks.items() if check(login)]}
+
+
 def check_caller() -> None:
     """Find out whether the caller is still whom the server took him for.
 

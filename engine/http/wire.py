@@ -162,8 +162,14 @@ def changed(version: int | None) -> Any:
     return "", 204
 
 
-def sent(body: bytes, kind: str, **headers: str) -> Any:
-    """A 200 of another kind than JSON, with its ETag."""
+def sent(body: bytes, packed: bytes, kind: str, **headers: str) -> Any:
+    """A 200 of another kind than JSON, with its ETag.
+
+    :param packed: the body in gzip, for a client that takes it.
+    """
+    headers["Vary"] = "Accept, Accept-Encoding"
+    if request.accept_encodings["gzip"]:
+        body, headers["Content_Encoding"] = packed, "gzip"
     response = flask.Response(body, 200, {name.replace("_", "-"): text for name, text in headers.items()}, mimetype=kind)
     response.add_etag()
     return response.make_conditional(request)

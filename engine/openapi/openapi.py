@@ -104,7 +104,12 @@ class Route:
     @property
     def who(self) -> str:
         """Who may call, in a word."""
-        return " ".join(RULES.get(rule[0], str(rule[0])) if isinstance(rule, tuple) else str(rule) for rule in self.rules)
+        return " ".join(self.whos)
+
+    @property
+    def whos(self) -> list[str]:
+        """Who may call, by each rule: all must hold."""
+        return [RULES.get(rule[0], str(rule[0])) if isinstance(rule, tuple) else str(rule) for rule in self.rules]
 
     @cached_property
     def parameters(self) -> dict[str, tuple[Any, Any]]:
@@ -295,6 +300,7 @@ class Contract:
             str(status): response for status, response in sorted(self._responses(route, method, models).items())
         }
         operation["security"] = [{scheme: []} for scheme in self.schemes(route)]
+        operation["x-authorize"] = route.whos
         return operation
 
     def schemes(self, route: Route) -> list[str]:

@@ -33,9 +33,10 @@ def get_root() -> Root:
 def get_version() -> Version:
     """Tell versions, the time, and who is asking.
 
-    The version of the schema and the time are the database's; the user is null unless valid credentials came.
+    The version of the schema and the time are the database's; the user, with key and groups, is null unless valid
+    credentials came.
     """
-    return {"app": "stuff", "version": current_app.config["VERSION"], "user": auth.caller()} | db.get_now()
+    return {"app": "stuff", "version": current_app.config["VERSION"], **auth.standing()} | db.get_now()
 
 
 # GET /live: is the process alive
