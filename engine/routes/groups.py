@@ -20,7 +20,10 @@ def get_groups(uid: Key) -> list[str]:
 # PUT /users/<uid>/groups/<group>: put into it
 @groups.put("/users/<uid>/groups/<path:group>", authorize="ADMIN")
 def put_groups(uid: Key, group: str) -> None:
-    """Put a user into a group that the configuration names, or ADMIN: the tokens of the user die."""
+    """Put a user into a group that the configuration names, or ADMIN.
+
+    The tokens of the user die.
+    """
     return changed(db.add_group(uid=uid, name=known(group)))
 
 
