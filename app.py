@@ -22,6 +22,7 @@ config = {
     # our words are `authorize` and `auth` (decision 005), which FlaskSimpleAuth now calls `authz` and `authn`
     "FSA_ALLOW_DEPRECATION": True,
     "FSA_REALM": "stuff",
+    "GROUPS": [],
     "LOCAL": False,  # an instance is a deployed one unless its configuration says otherwise
     "PASSWORD_COST": 12,
     "PASSWORD_LENGTH": 8,

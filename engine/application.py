@@ -17,6 +17,7 @@ from engine.openapi import openapi
 from engine.routes.audit import trail
 from engine.routes.changes import changes
 from engine.routes.documents import documents
+from engine.routes.groups import groups
 from engine.routes.system import system
 
 
@@ -48,7 +49,7 @@ def create(name: str, folder: Path, config: dict[str, Any], end: Callable[[Any],
     app.first = [transaction.begin, observe.start]
     # what may change the answer comes before what tells it: a commit that fails is a 503 in the log
     app.last = [audit.end, end, wire.finish, *([cors.allow] if app.config["CORS_ORIGINS"] else []), observe.end]
-    for blueprint in (system, *routes, trail, changes, documents):
+    for blueprint in (system, groups, *routes, trail, changes, documents):
         app.register_blueprint(blueprint)
     keep()
     return app

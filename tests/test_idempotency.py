@@ -240,3 +240,14 @@ def test_a_server_killed_between_commit_and_answer_makes_no_second_row(sql: Any)
     assert (answer.status_code, answer.headers["Idempotency-Replayed"]) == (201, "true")
     assert answer.json() == {"sid": 3}
     assert rows(sql) == 3
+
+
+@pytest.mark.internal
+def test_a_refusal_is_not_kept(sql: Any) -> None:
+    from app import app
+    from engine.http.idempotency import keep
+    from engine.http.response import Response
+
+    with app.test_request_context("/stuff", method="POST"):
+        keep("nobody", Response("no", 404))
+    assert sql("SELECT count(*) FROM Answer") == [(0,)]

@@ -26,8 +26,8 @@ View = TypeVar("View", bound=Callable[..., Any])
 class Flask(fsa.Flask):  # type: ignore[misc]
     """An application whose own hooks come first before a request, and last after it.
 
-    `first` are called in their order, the first that returns an answer ends the request. `last` are given the answer in their
-    order, when all other hooks have seen it. Either may raise a Problem.
+    `first` are called in their order, and answer nothing. `last` are given the answer in their order, when all other hooks have
+    seen it, and give it back. Any hook but the first may raise a Problem.
     """
 
     request_class = Request
@@ -35,7 +35,7 @@ class Flask(fsa.Flask):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.first: list[Callable[[], Any]] = []
+        self.first: list[Callable[[], None]] = []
         self.last: list[Callable[[Any], Any]] = []
         self.route = self._route
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
@@ -70,8 +70,7 @@ class Flask(fsa.Flask):  # type: ignore[misc]
         request.route = self.view_functions.get(request.endpoint)
         try:
             for hook in self.first:
-                if (answer := hook()) is not None:
-                    return answer
+                hook()
             return super().preprocess_request(*context)
         except Problem as problem:
             return errors.from_problem(problem)

@@ -290,7 +290,7 @@ def answer(value: Any, status: int) -> flask.Response:
         etag = None
     elif etag is None:
         etag = hashlib.blake2b(body, digest_size=8).hexdigest()
-    return compared(Response.of(body + b"\n", status, "application/json", etag), etag)
+    return compared(here().app.response_class.of(body + b"\n", status, "application/json", etag), etag)
 
 
 def _page(value: Page, status: int) -> flask.Response:
@@ -303,7 +303,7 @@ def _page(value: Page, status: int) -> flask.Response:
     # NOTE the ETag is of all that is told: where the page ends and how many rows there are stand in headers
     told = b"%b\n%b\n%d" % (body, cursor or b"", -1 if total is None else total)
     etag = hashlib.blake2b(told, digest_size=8).hexdigest()
-    response = Response.of(body, status, kind, etag)
+    response = here().app.response_class.of(body, status, kind, etag)
     response.headers["Vary"] = "Accept, Prefer"
     if links := _links(cursor):
         response.headers["Link"] = links
