@@ -20,10 +20,10 @@ COSTS: list[tuple[str, str, str, dict[str, str], list[str]]] = [
     ("POST", "/stuff", "nobody", {"stuff": "Clock"}, [OPEN + "add_stuff", "_commit"]),
     ("PUT", "/stuff/1", "nobody", {"stuff": "Clock"}, [OPEN + "upd_stuff_sid", "_commit"]),
     ("DELETE", "/stuff/2", "nobody", {}, [OPEN + "del_stuff_sid", "_commit"]),
-    ("GET", "/whoami", "token", {}, ["get_auth"]),
-    ("GET", "/users", "token", {}, ["get_auth list_users"]),
-    ("GET", "/owned/1", "token", {}, ["get_auth list_owned_uid"]),
-    ("POST", "/owned/1", "token", {"object": "Kite"}, [OPEN + "get_auth_share", "add_owned_uid", "_commit"]),
+    ("GET", "/whoami", "token", {}, ["get_auth_session"]),
+    ("GET", "/users", "token", {}, ["get_auth_session list_users"]),
+    ("GET", "/owned/1", "token", {}, ["get_auth_session list_owned_uid"]),
+    ("POST", "/owned/1", "token", {"object": "Kite"}, [OPEN + "get_auth_session_share", "add_owned_uid", "_commit"]),
 ]
 
 
