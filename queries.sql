@@ -303,10 +303,11 @@ UPDATE Session SET seen = now() WHERE sid = ANY(:sids::BIGINT[]) AND seen < now(
 -- name: del_sessions_old()!
 -- Forget sessions that are over, and what renewed others, at most a thousand at a time. @autonomous
 WITH texts AS (
-  DELETE FROM Refresh WHERE digest IN (SELECT digest FROM Refresh WHERE until < now() LIMIT 1000 FOR UPDATE SKIP LOCKED)
+  DELETE FROM Refresh
+  WHERE digest = ANY(ARRAY(SELECT digest FROM Refresh WHERE until < now() LIMIT 1000 FOR UPDATE SKIP LOCKED))
 )
-DELETE FROM Session WHERE sid IN (
-  SELECT sid FROM Session WHERE until < now() - INTERVAL '1 day' LIMIT 1000 FOR UPDATE SKIP LOCKED);
+DELETE FROM Session
+WHERE sid = ANY(ARRAY(SELECT sid FROM Session WHERE until < now() - INTERVAL '1 day' LIMIT 1000 FOR UPDATE SKIP LOCKED));
 
 -- name: get_groups(uid)$
 -- The groups of a user by name, as a JSON array; ADMIN is one of them.
