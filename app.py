@@ -23,6 +23,7 @@ config = {
     "FSA_ALLOW_DEPRECATION": True,
     "FSA_REALM": "stuff",
     "GROUPS": [],
+    "SESSION_SEEN": 60.0,
     "LOCAL": False,  # an instance is a deployed one unless its configuration says otherwise
     "PASSWORD_COST": 12,
     "PASSWORD_LENGTH": 8,

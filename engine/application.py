@@ -18,6 +18,7 @@ from engine.routes.audit import trail
 from engine.routes.changes import changes
 from engine.routes.documents import documents
 from engine.routes.groups import groups
+from engine.routes.sessions import sessions
 from engine.routes.system import system
 
 
@@ -49,7 +50,7 @@ def create(name: str, folder: Path, config: dict[str, Any], end: Callable[[Any],
     app.first = [transaction.begin, observe.start]
     # what may change the answer comes before what tells it: a commit that fails is a 503 in the log
     app.last = [audit.end, end, wire.finish, *([cors.allow] if app.config["CORS_ORIGINS"] else []), observe.end]
-    for blueprint in (system, groups, *routes, trail, changes, documents):
+    for blueprint in (system, sessions, groups, *routes, trail, changes, documents):
         app.register_blueprint(blueprint)
     keep()
     return app

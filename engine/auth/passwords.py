@@ -16,7 +16,7 @@ from engine.auth import audit
 from engine.auth.address import address
 from engine.auth.attempts import Attempts
 from engine.auth.hashing import Place
-from engine.auth.user import shown
+from engine.auth.user import assume, shown
 from engine.db.reference import db
 from engine.http.request import there
 from engine.metrics import counters
@@ -86,7 +86,7 @@ class Passwords:
             finally:
                 with self._lock:
                     del self._checking[at]
-            db.assume(mine.result()[1], read=True)
+            assume(mine.result()[1], read=True)
             return mine.result()[0]
         try:
             user, assumption = known or first.result()
@@ -97,7 +97,7 @@ class Passwords:
             else:
                 forget()
             raise
-        db.assume(assumption)
+        assume(assumption)
         return user
 
     def _check(self, key: bytes, login: str, password: str) -> tuple[dict[str, Any], Any]:

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from engine.db.assumption import Assumption
+from engine.db.reference import db
 from engine.http.request import here
 
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:
-    """A user's row without the hash."""
-    return {name: value for name, value in row.items() if name != "pword"}
+    """A user's row without what is secret in it."""
+    return {name: value for name, value in row.items() if name not in ("pword", "salt")}
 
 
 def known(user: dict[str, Any]) -> str:
@@ -21,3 +23,9 @@ def caller() -> dict[str, Any]:
     user = here().user
     assert user is not None  # noqa: S101
     return user
+
+
+def assume(assumption: Assumption, read: bool = False) -> None:
+    """Assume the caller's row unchanged, see `db.assume`; `auth.check_caller` does once more."""
+    here().assumption = assumption
+    db.assume(assumption, read=read)

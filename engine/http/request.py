@@ -21,6 +21,7 @@ class Request(flask.Request):
     app: Any
     route: Callable[..., Any] | None = None  # the view, if the path leads to one
     user: dict[str, Any] | None = None  # who calls, once known
+    assumption: Any = None  # of the caller's row
     request_id: str | None = None
     started = 0.0  # in the seconds of `time.perf_counter()`
     trace: Any = None

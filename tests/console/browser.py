@@ -166,6 +166,14 @@ def test_a_refusal_is_shown_where_it_was_asked_for(page: Page) -> None:
     expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("still referenced")
 
 
+def test_what_is_below_a_row_is_offered_with_it(page: Page) -> None:
+    log_in(page)
+    go(page, "/users")
+    open_row(page, "Users 1").get_by_role("button", name="List the groups of a user…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Ask").click()
+    expect(page.get_by_role("dialog").locator("output")).to_contain_text("ADMIN")
+
+
 def test_what_one_may_not_do_is_not_offered(page: Page) -> None:
     links = page.get_by_role("navigation").get_by_role("link")
     expect(links.filter(has_text="Users")).to_have_count(0)
@@ -185,6 +193,16 @@ def test_of_ones_own(page: Page, sql: Any) -> None:
     page.get_by_role("button", name="Create").click()
     expect(page.locator("tbody td[data-label=object]")).to_have_text(["Box", "Ball"])
     assert sql("SELECT owner FROM Owned WHERE object = 'Ball'") == [(2,)]
+
+
+def test_another_page_begins_at_its_top(page: Page, sql: Any) -> None:
+    fill_up(sql)
+    page.reload()
+    expect(page.locator("tbody tr")).to_have_count(62)
+    page.mouse.wheel(0, 900)
+    expect(page.get_by_role("heading", name="Stuff")).not_to_be_in_viewport()
+    go(page, "@system")
+    expect(page.get_by_role("heading", name="System")).to_be_in_viewport()
 
 
 def test_page_both_ways(page: Page, sql: Any) -> None:
@@ -239,6 +257,10 @@ def test_rows_change_as_others_change_them(page: Page, sql: Any) -> None:
     sql("INSERT INTO Stuff(stuff) VALUES ('Bench')")
     expect(page.get_by_role("cell", name="Throne")).to_be_visible(timeout=8000)
     expect(page.locator("tr.fresh")).to_have_count(2)
+    page.get_by_role("search").get_by_label("filter").press_sequentially("Thr")
+    sql("UPDATE Stuff SET stuff = 'Armchair' WHERE sid = 1")
+    expect(page.get_by_role("cell", name="Armchair")).to_be_visible(timeout=8000)
+    expect(page.get_by_role("search").get_by_label("filter")).to_have_value("Thr")
 
 
 def test_many_at_once_line_by_line(page: Page, sql: Any) -> None:
