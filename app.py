@@ -8,7 +8,7 @@ from pathlib import Path
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import database
-from engine import commands
+from engine import commands, settings
 from engine.auth import audit, auth
 from engine.fast import libpq
 from engine.http import bodies, cors, errors, idempotency, wire
@@ -33,33 +33,16 @@ app.config.update(
     SCHEMA=max(int(path.name[:3]) for path in Path(app.root_path, "migrations").glob("[0-9]*.sql")),
     # our words are `authorize` and `auth` (decision 005), which FlaskSimpleAuth now calls `authz` and `authn`
     FSA_ALLOW_DEPRECATION=True,
-    FSA_REALM="stuff",
-    LOCAL=False,  # an instance is a deployed one unless its configuration says otherwise
-    PASSWORD_COST=12,
-    PASSWORD_LENGTH=8,
-    PASSWORD_COMMON=str(Path(app.root_path, "engine", "auth", "common-passwords.txt")),
-    PASSWORD_MEMORY=300.0,
-    LOGIN_PERIOD=60,
-    LOGIN_LIMITS={},
-    PASSWORD_HASHES=2,
-    REDIS_URL=None,
-    REDIS_TIMEOUT=0.25,
-    REDIS_SENTINELS=[],
-    REDIS_SENTINEL_PASSWORD=None,
-    AUDIT_SEAL=5.0,
-    CORS_ORIGINS=[],
-    PROXIES=0,
-    CHANGES_WAITERS=2,
     OWNERS={"owned": "owner", "utilisateur": "id"},  # whose row it is, by table: the column with the user's id, for /changes
 )
-app.config.from_envvar("APP_CONFIG")
+settings.load(app)
 
 libpq.install()
 openapi.init_app(app)
 # hooks after a request run backwards: the first registered has the last word
 errors.init_app(app)
 bodies.init_app(app)
-if hops := app.config["PROXIES"]:  # the client's address and scheme as so many proxies of ours say: others are not believed
+if hops := app.config["TRUSTED_PROXIES"]:  # they tell the client's address and scheme: others are not believed
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # bodies are counted by this address
 observe.init_app(app)
 cors.init_app(app)

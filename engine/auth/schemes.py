@@ -18,7 +18,7 @@ class Auth:
 
     def __init__(self, conf: dict[str, Any]) -> None:
         self.passwords, self.tokens = Passwords(conf), Tokens(conf)
-        self.key = (conf.setdefault("METRICS_KEY", None) or "").encode()
+        self.key = (conf["METRICS_KEY"] or "").encode()
 
     def by_token(self, _: Any, request: Request) -> str:
         """Scheme `token`: Authorization: Bearer TOKEN (RFC 6750)."""
