@@ -17,6 +17,7 @@ from engine.openapi import openapi
 from engine.routes.audit import trail
 from engine.routes.changes import changes
 from engine.routes.documents import documents
+from engine.routes.groups import groups
 from engine.routes.system import system
 from routes.account import account
 from routes.compute import compute
@@ -53,7 +54,7 @@ audit.init_app(app)
 auth.init_app(app)
 commands.init_app(app)
 
-for blueprint in (system, account, users, stuff, owned, compute, trail, changes, documents):
+for blueprint in (system, account, users, groups, stuff, owned, compute, trail, changes, documents):
     app.register_blueprint(blueprint)
 
 # what was loaded stays, so the collector need not look at it again; and as requests leave next to nothing, it comes by seldom

@@ -34,11 +34,13 @@ CREATE TABLE Utilisateur(
   isAdmin BOOL NOT NULL DEFAULT FALSE,
   created TIMESTAMPTZ NOT NULL DEFAULT now(),
   epoch INT NOT NULL DEFAULT 1,  -- tokens are signed for an epoch: another one, and they are dead
-  version INT NOT NULL DEFAULT 1
+  version INT NOT NULL DEFAULT 1,
+  groups TEXT[] COLLATE "C" NOT NULL DEFAULT '{}'  -- as the configuration names them; ADMIN is the column above
+    CONSTRAINT utilisateur_groups_check CHECK (groups <@ array_remove(array_remove(groups, 'ADMIN'), NULL))
 );
 CREATE TRIGGER utilisateur_version BEFORE UPDATE ON Utilisateur FOR EACH ROW EXECUTE FUNCTION next_version();
 
--- another password or another role is another epoch, whoever makes the change; a stronger hash of the same password is not
+-- another password, role or group is another epoch, whoever makes the change; a stronger hash of the same password is not
 CREATE FUNCTION next_epoch() RETURNS TRIGGER LANGUAGE plpgsql AS $$
 BEGIN
   IF current_setting('stuff.rehash', TRUE) IS DISTINCT FROM 'on' THEN
@@ -46,8 +48,8 @@ BEGIN
   END IF;
   RETURN NEW;
 END $$;
-CREATE TRIGGER utilisateur_epoch BEFORE UPDATE OF pword, isAdmin ON Utilisateur FOR EACH ROW
-  WHEN (OLD.pword <> NEW.pword OR OLD.isAdmin <> NEW.isAdmin) EXECUTE FUNCTION next_epoch();
+CREATE TRIGGER utilisateur_epoch BEFORE UPDATE OF pword, isAdmin, groups ON Utilisateur FOR EACH ROW
+  WHEN (OLD.pword <> NEW.pword OR OLD.isAdmin <> NEW.isAdmin OR OLD.groups <> NEW.groups) EXECUTE FUNCTION next_epoch();
 
 -- somebody must stay in charge; the lock makes two administrators who demote each other at once take turns
 CREATE FUNCTION keep_an_admin() RETURNS TRIGGER LANGUAGE plpgsql AS $$
@@ -174,7 +176,7 @@ CREATE OR REPLACE TRIGGER audit_truncate AFTER TRUNCATE ON %5$I FOR EACH STATEME
 $sql$, 'audit_' || tab, key, old_row, new_row, tab);
 END $keep$;
 CALL keep_trail('stuff', 'sid', 'sid', 'stuff', 'version');
-CALL keep_trail('utilisateur', 'id', 'id', 'login', 'isadmin', 'created', 'epoch', 'version');
+CALL keep_trail('utilisateur', 'id', 'id', 'login', 'isadmin', 'created', 'epoch', 'version', 'groups');
 CALL keep_trail('owned', 'oid', 'oid', 'object', 'owner', 'version');
 
 -- the seal of the trail: each row's hash covers the row and the hash before it. Sealing runs a little after the changes,
@@ -248,4 +250,5 @@ CREATE INDEX answer_made ON Answer(made);
 -- migrations
 INSERT INTO Schema_Version(version, name, checksum) VALUES
   (1, 'initial', '74bd190b3210205eb55183a3baf7738e514d8aea1bb68fe2d0eb59133ae59a15'),
-  (2, 'trail', '4e3e1e606621b993ad4c8347b6cc861b3df19053cb16a7542f49906eefbd1a56');
+  (2, 'trail', '4e3e1e606621b993ad4c8347b6cc861b3df19053cb16a7542f49906eefbd1a56'),
+  (3, 'groups', '68564bb74bd343d19cde34ebc7816ad4ee27a83f1156f12f3b76bff6a43d445f');

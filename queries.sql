@@ -142,15 +142,15 @@ SELECT 0 FROM Stuff WHERE sid = :sid AND :match IS NOT NULL AND NOT EXISTS (SELE
 
 -- name: get_auth(login)^
 -- What authentication and authorization need of a user, at each request. @primary
-SELECT id, login, pword, isAdmin, epoch FROM Utilisateur WHERE login = :login;
+SELECT id, login, pword, isAdmin, epoch, groups FROM Utilisateur WHERE login = :login;
 
 -- name: get_auth_lock(login)^
 -- The same in the transaction of a write that rests on it: nobody takes a right meanwhile.
-SELECT id, login, pword, isAdmin, epoch FROM Utilisateur WHERE login = :login FOR NO KEY UPDATE;
+SELECT id, login, pword, isAdmin, epoch, groups FROM Utilisateur WHERE login = :login FOR NO KEY UPDATE;
 
 -- name: get_auth_share(login)^
 -- The same for what leaves this row alone: one user's writes do not wait for each other.
-SELECT id, login, pword, isAdmin, epoch FROM Utilisateur WHERE login = :login FOR SHARE;
+SELECT id, login, pword, isAdmin, epoch, groups FROM Utilisateur WHERE login = :login FOR SHARE;
 
 -- name: set_pword_rehash(login, old, new)!
 -- Replace the hash of a password by a stronger one of the same: tokens live on. @autonomous
@@ -223,6 +223,36 @@ WITH changed AS (
 SELECT version FROM changed
 UNION ALL
 SELECT 0 FROM Utilisateur WHERE id = :uid AND :match IS NOT NULL AND NOT EXISTS (SELECT FROM changed);
+
+-- name: get_groups(uid)$
+-- The groups of a user by name, as a JSON array; ADMIN is one of them.
+SELECT (
+  SELECT coalesce(json_agg(name ORDER BY name), '[]')
+  FROM unnest(CASE WHEN isAdmin THEN groups || 'ADMIN'::TEXT ELSE groups END) AS name
+) FROM Utilisateur WHERE id = :uid;
+
+-- name: add_group(uid, name)$
+-- Put a user into a group: the version of the row, which stays where the user was in it.
+WITH changed AS (
+  UPDATE Utilisateur SET isAdmin = isAdmin OR :name::TEXT = 'ADMIN',
+    groups = CASE WHEN :name::TEXT = 'ADMIN' THEN groups ELSE groups || :name::TEXT END
+  WHERE id = :uid AND NOT :name::TEXT = ANY(CASE WHEN isAdmin THEN groups || 'ADMIN'::TEXT ELSE groups END)
+  RETURNING version
+)
+SELECT version FROM changed
+UNION ALL
+SELECT version FROM Utilisateur WHERE id = :uid AND NOT EXISTS (SELECT FROM changed);
+
+-- name: del_group(uid, name)$
+-- Take a user out of a group: the same.
+WITH changed AS (
+  UPDATE Utilisateur SET isAdmin = isAdmin AND :name::TEXT <> 'ADMIN', groups = array_remove(groups, :name::TEXT)
+  WHERE id = :uid AND :name::TEXT = ANY(CASE WHEN isAdmin THEN groups || 'ADMIN'::TEXT ELSE groups END)
+  RETURNING version
+)
+SELECT version FROM changed
+UNION ALL
+SELECT version FROM Utilisateur WHERE id = :uid AND NOT EXISTS (SELECT FROM changed);
 
 --
 -- OWNED

@@ -101,6 +101,8 @@ TOPICS: dict[str, list[Setting]] = {
         Setting("FSA_SECURE", bool, True,
             "True: plain HTTP from another machine is refused, 403. False: served, with a warning (passwords can be read "
             "on the way)."),
+        Setting("GROUPS", list[str], (),
+            'Names of groups beside ADMIN, such as ["EDITOR"], each a rule: authorize="EDITOR".'),
         Setting("PASSWORD_COST", int, 12, "Cost of bcrypt: each step doubles the time of a guess.", 4, 31),
         Setting("PASSWORD_LENGTH", int, 8, "Characters that a new password has at least.", 1, 72),
         Setting("PASSWORD_COMMON", str, lambda _: str(Path(__file__).parent / "auth" / "common-passwords.txt"),

@@ -28,6 +28,35 @@ def test_a_killed_connection_costs_no_request(client: Any, sql: Any) -> None:
         client.put("/stuff/1", 204, json={"stuff": "Chair"})
 
 
+@pytest.mark.internal
+def test_sessions_about_to_end_cost_no_request(client: Any, sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from database import db
+    from engine.db.session import Session
+
+    for pool in (db.fresh, db.writer):
+        pool.close()
+        warm(pool, db.get_stuff_sid.sql, b"1")
+    monkeypatch.setattr(Session, "alive", Session.idle)  # nothing has come of it yet when they are looked at
+    kill(sql)
+    client.get("/stuff/1", 200)
+    client.put("/stuff/1", 204, json={"stuff": "Stool"})
+
+
+@pytest.mark.internal
+def test_a_session_that_is_lost_under_an_autonomous_statement_is_503(sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from database import db
+    from engine.db.session import Session
+    from engine.problem import Problem
+
+    db.writer.close()
+    warm(db.writer, db.get_stuff_sid.sql, b"1")
+    monkeypatch.setattr(Session, "alive", Session.idle)
+    kill(sql)
+    with pytest.raises(Problem) as caught:
+        db.add_event(event="LOGIN", login=None, request="", address="")
+    assert caught.value.status == 503
+
+
 def test_no_connection_is_left_in_a_transaction(client: Any, sql: Any) -> None:
     for path in ("/stuff", "/stuff/1", "/stuff/99", "/version"):
         client.get(path)

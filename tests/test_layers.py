@@ -50,6 +50,7 @@ ROOMS = [
     "engine.auth.tokens",
     "engine.auth.schemes",
     "engine.auth.rules",
+    "engine.auth.groups",
     "engine.auth.auth",
     "engine.commands",
     "engine.http.bodies",

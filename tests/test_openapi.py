@@ -271,6 +271,12 @@ def test_an_operation_says_who_may_call_it(document: Any) -> None:
     assert said == {"/stuff": ["OPEN"], "/whoami": ["AUTH"], "/users": ["ADMIN"], "/users/{uid}": ["ADMIN or self"]}
 
 
+def test_a_list_says_that_it_comes_as_csv_too(document: Any) -> None:
+    said = {where for where, item in document["paths"].items() if "x-also-produces" in item.get("get", {})}
+    assert {"/stuff", "/users", "/audit"} <= said
+    assert "/stuff/{sid}" not in said
+
+
 # what a route may declare, on an application of its own
 
 

@@ -34,6 +34,9 @@ GET    /hello              401   401     401    401     401   200   200   200
 GET    /admin              401   401     401    401     401   403   403   200
 GET    /users              401   401     401    401     401   403   403   200
 POST   /users              401   401     401    401     401   403   403   201
+GET    /users/<uid>/groups 401   401     401    401     401   403   200   200
+PUT    /users/<uid>/groups/<path:group> 401 401 401 401 401   403   403   204
+DELETE /users/<uid>/groups/<path:group> 401 401 401 401 401   403   403   204
 GET    /users/<uid>        401   401     401    401     401   403   200   200
 PATCH  /users/<uid>        401   401     401    401     401   403   403   204
 DELETE /users/<uid>        401   401     401    401     401   403   403   409
@@ -104,7 +107,7 @@ def headers(client: Any) -> dict[str, dict[str, str]]:
 
 def concrete(path: str) -> str:
     """A path for its parameters' names."""
-    path = path.replace("console/<path:file>", "console/main.js")
+    path = path.replace("console/<path:file>", "console/main.js").replace("<path:group>", "EDITOR")
     return path.replace("<sid>", "1").replace("<uid>", "2").replace("<oid>", "2").replace("<path:file>", "try.js")
 
 

@@ -271,9 +271,9 @@ def test_a_path_that_is_no_route_is_404_whatever_is_accepted(client: Any, accept
 
 
 def test_every_answer_says_what_it_depends_on(client: Any) -> None:
-    assert set(client.get("/stuff", 200).headers["Vary"].split(", ")) == {"Accept", "Prefer", "Origin"}
+    assert set(re.split(", *", client.get("/stuff", 200).headers["Vary"])) == {"Accept", "Prefer", "Origin"}
     for path, status in (("/stuff/1", 200), ("/stuff/99", 404), ("/nope", 404)):
-        assert "Accept" in client.get(path, status).headers["Vary"].split(", ")
+        assert "Accept" in re.split(", *", client.get(path, status).headers["Vary"])
 
 
 def test_an_answer_without_a_body_has_no_type(client: Any, calvin: dict[str, str]) -> None:

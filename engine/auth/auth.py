@@ -15,9 +15,9 @@ from typing import Any, cast
 from flask import current_app, g, request
 from FlaskSimpleAuth import Flask
 
-from engine.auth import audit
+from engine.auth import audit, groups
 from engine.auth.passwords import Passwords
-from engine.auth.rules import is_admin, is_user, is_user_or_admin
+from engine.auth.rules import is_user, is_user_or_admin
 from engine.auth.schemes import Auth
 from engine.auth.user import shown
 from engine.db.reference import db
@@ -110,7 +110,7 @@ def init_app(app: Flask) -> None:
     conf.update(
         FSA_AUTH_DEFAULT=["token", "basic", "none"],
         FSA_AUTHENTICATION={"token": auth.by_token, "basic": auth.by_basic, "form": auth.by_form, "scraper": auth.by_scraper},
-        FSA_GROUP_CHECK={"ADMIN": is_admin},
+        FSA_GROUP_CHECK=groups.checks(conf["GROUPS"]),
         FSA_OBJECT_PERMS={"user": is_user, "account": is_user_or_admin},
         FSA_CACHE="none",  # what it remembers would outlive changes
         FSA_PASSWORD_SCHEME=None,  # passwords are ours

@@ -43,7 +43,7 @@ class Pool:
             self._free.put(None)
         self._idle: deque[Session] = deque()
         self._away = False  # as far as is known
-        self._recheck = -math.inf  # when a session was lost: those not used since may be, too
+        self._recheck = -math.inf  # when a session was lost: those not used since may end, too
         self.failed = -math.inf  # when it was last in vain to connect, in the seconds of `time.monotonic()`
         self._asking = threading.Lock()  # by whoever finds out whether it is back
         watch.count(self)
@@ -67,7 +67,10 @@ class Pool:
                 now = time.monotonic()
                 fresh = session.used > max(now - MOMENT, self._recheck) and not look
                 if session.until > now and (fresh or session.alive()):
-                    return session
+                    if session.used > self._recheck or now > self._recheck + MOMENT:
+                        return session
+                    session.close()  # a server ends its sessions one after another: this one may be about to end
+                    return self._connected()
                 session.close()
         except BaseException:
             self._free.put(None)
@@ -131,7 +134,7 @@ class Pool:
         return self._away
 
     def recheck(self) -> None:
-        """One session was lost: look at the others before they are lent."""
+        """One session was lost: look at the others before they are lent, and for a moment lend new ones."""
         self._recheck = time.monotonic()
 
     def mark_down(self) -> None:

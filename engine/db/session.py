@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import psycopg
 from psycopg.adapt import Transformer
-from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 
 from engine.db.statement import Command, Statement
@@ -104,7 +104,10 @@ class Session:
             if result is None or result.status not in DONE:
                 if self.silent:
                     raise Silence("no answer within the deadline")
-                raise psycopg.errors.error_from_result(result) if result else psycopg.OperationalError("no result")
+                if result and result.error_field(DiagnosticField.SQLSTATE):
+                    raise psycopg.errors.error_from_result(result)
+                # libpq's own word, not the server's: the connection is gone
+                raise psycopg.OperationalError(result.get_error_message() if result else "no result")
         return cast(PGresult, results[-1])
 
     def run(self, statement: Statement, values: list[bytes | None]) -> PGresult:

@@ -216,7 +216,7 @@ class Work:
                 one.mark_down()
             elif error.sqlstate in ("25006", "26000", "0A000"):  # it was demoted, or what was prepared is no more
                 one.close()
-            elif error.sqlstate is None or error.sqlstate[:2] in ("08", "57"):  # others may be gone as well
+            elif error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):  # others may be gone as well
                 one.recheck()
 
     def _around(self, pool: Pool, session: Session, position: int | None) -> tuple[list[Command], list[Command]]:

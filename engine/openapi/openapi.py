@@ -302,6 +302,8 @@ class Contract:
         }
         operation["security"] = [{scheme: []} for scheme in self.schemes(route)]
         operation["x-authorize"] = route.whos
+        if csv:
+            operation["x-also-produces"] = ["text/csv"]
         return operation
 
     def schemes(self, route: Route) -> list[str]:

@@ -22,7 +22,7 @@ def _folder(name: str) -> tuple[Packed, dict[str, Packed]]:
     """A page, and the files that it is made of."""
     folder = Path(__file__).parent.parent / "openapi" / name
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix[1:] in {*KINDS, "html"}}
-    packed = {name: (body, gzip.compress(body, mtime=0)) for name, body in files.items()}
+    packed = {name: (body, gzip.compress(body, 6, mtime=0)) for name, body in files.items()}
     return packed.pop("index.html"), packed
 
 

@@ -222,6 +222,15 @@ def test_filter_sort_and_count(page: Page, sql: Any) -> None:
     expect(page.locator("tbody td[data-label=stuff]").first).to_have_text("Thing 0009")
 
 
+def test_an_address_is_decoded_once(page: Page, sql: Any) -> None:
+    sql("INSERT INTO Stuff(stuff) VALUES ('100%41 wool')")
+    page.get_by_role("search").get_by_label("filter").fill("100\\%41%")
+    page.keyboard.press("Enter")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.reload()
+    expect(page.locator("tbody td[data-label=stuff]")).to_have_text(["100%41 wool"])
+
+
 def test_rows_change_as_others_change_them(page: Page, sql: Any) -> None:
     with page.expect_response(lambda answer: answer.url.endswith("/stuff") and "authorization" in answer.request.headers):
         log_in(page)
@@ -363,6 +372,7 @@ def test_by_keyboard_alone(page: Page, sql: Any) -> None:
 
     reach("Log in")
     press("Enter")
+    expect(page.get_by_role("dialog").get_by_label("login")).to_be_focused()
     page.keyboard.type("calvin")
     press("Tab")
     page.keyboard.type("hobbes")
@@ -480,7 +490,10 @@ def test_a_resource_added_tomorrow_is_there_tomorrow(page: Page, browser: Browse
     one = {"wid": 7, "made": "2026-01-31T12:00:00Z", "colour": "red"}
     other = browser.new_page(viewport=WIDE)
     other.route("**/openapi.json", lambda route: route.fulfill(json=document))
-    other.route("**/widgets", lambda route: route.fulfill(json=[one] if route.request.method == "GET" else {"wid": 8}))
+    other.route(
+        "**/widgets",
+        lambda route: route.fulfill(json=[one] if route.request.method == "GET" else {"wid": 8, "secret": "shown once"}),
+    )
     other.route(
         "**/widgets/*", lambda route: route.fulfill(json=one) if route.request.method == "GET" else route.fulfill(status=204)
     )
@@ -491,4 +504,7 @@ def test_a_resource_added_tomorrow_is_there_tomorrow(page: Page, browser: Browse
     with other.expect_request(lambda request: request.method == "PUT") as caught:
         panel.get_by_role("button", name="Save").click()
     assert caught.value.post_data_json == {"colour": "blue"}
+    other.get_by_role("button", name="New").click()
+    other.get_by_role("complementary").get_by_role("button", name="Create").click()
+    expect(other.get_by_text("shown once")).to_be_visible()
     other.close()

@@ -22,14 +22,15 @@ export const note = (text) => tell({ note: { text } });
 
 const inUtf8 = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text)));
 
-// request: {op, at: path variables, query, body, type, etag, known, key, accept, count, password}
-function prepare({ op, at = {}, query = {}, body, type, etag, known, key, accept, count, password }) {
+// request: {op, at: path variables, query, body, type, etag, known, key, accept, count, password, otp}
+function prepare({ op, at = {}, query = {}, body, type, etag, known, key, accept, count, password, otp }) {
   const path = op.path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(at[name] ?? ""));
   const url = new URL(path.slice(1), base);
   for (const [name, value] of Object.entries(query)) if (value !== "" && value != null) url.searchParams.set(name, value);
   const headers = {};
   if (password != null) headers.Authorization = `Basic ${inUtf8(`${session.user}:${password}`)}`;
   else if (session.token) headers.Authorization = `Bearer ${session.token}`;
+  if (otp) headers["X-OTP"] = otp;
   if (accept) headers.Accept = accept;
   if (count) headers.Prefer = "count=exact";
   if (etag && op.headers.has("if-match")) headers["If-Match"] = etag;

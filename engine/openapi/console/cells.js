@@ -1,14 +1,14 @@
 // Values as people read them: cells, differences between two versions of a row, and small parts that every page has.
-import { html, useEffect, useRef, useState } from "./preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./preact.js";
 
 const date = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 const isTime = (schema) => schema?.format === "date-time";
 
-export function Cell({ value, schema }) {
+export function Cell({ value, schema, badge }) {
   if (value == null) return html`<span class="void">–</span>`;
   if (isTime(schema)) return html`<time datetime=${value} title=${value}>${date.format(new Date(value))}</time>`;
   if (typeof value === "boolean") return html`<span class=${value ? "badge on" : "badge"}>${value ? "yes" : "no"}</span>`;
-  if (/^(INSERT|UPDATE|DELETE|[A-Z]+_?[A-Z]+)$/.test(value)) return html`<span class=${`badge ${value.toLowerCase()}`}>${value}</span>`;
+  if (badge) return html`<span class=${`badge ${value.toLowerCase()}`}>${value}</span>`;
   if (typeof value === "object") return html`<code>${JSON.stringify(value)}</code>`;
   return String(value);
 }
@@ -33,7 +33,7 @@ export function Curl({ command }) {
 // a dialog of the browser's own: it keeps the focus, Escape closes it
 export function Dialog({ title, onClose, children }) {
   const ref = useRef();
-  useEffect(() => {
+  useLayoutEffect(() => {
     const back = document.activeElement;
     ref.current.showModal();
     return () => back?.isConnected && back.focus();

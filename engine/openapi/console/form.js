@@ -68,7 +68,7 @@ export function Form({ op, at = {}, row, etag, send: label, danger, onDone, onCo
   const inputs = useMemo(() => op.inputs.filter((one) => !(one.in === "path" && one.name in at)), [op]);
   const begin = () => Object.fromEntries(inputs.map(({ name, schema }) => [name, shown(ofRow(row, name) ?? schema.default, schema)]));
   const [texts, setTexts] = useState(begin);
-  const [password, setPassword] = useState("");
+  const [proof, setProof] = useState({ password: "" }); // for what a token does not do
   const [file, setFile] = useState(null);
   const [answer, setAnswer] = useState(null);
   const [busy, setBusy] = useState(false);
@@ -79,7 +79,7 @@ export function Form({ op, at = {}, row, etag, send: label, danger, onDone, onCo
   const request = (masked) => {
     const { at: more, query, body } = gather(inputs, texts, row, masked);
     const sent = file ? { body: file, type: "text/csv" } : { body: body ?? (op.takes.length ? {} : undefined) };
-    return { op, at: { ...at, ...more }, query, etag, ...sent, ...(op.byPassword ? { password } : {}) };
+    return { op, at: { ...at, ...more }, query, etag, ...sent, ...(op.byPassword ? proof : {}) };
   };
   // the key stays while the same is sent: "again" after a lost answer does nothing twice
   const keyed = (one) => {
@@ -108,9 +108,10 @@ export function Form({ op, at = {}, row, etag, send: label, danger, onDone, onCo
       text=${texts[input.name] ?? ""} set=${set(input.name)} faults=${of(input.name)} />`)}
     ${op.takes.includes("text/csv") && html`<div class="field"><label for=${`${prefix}-file`}>or from a CSV file</label>
       <input id=${`${prefix}-file`} type="file" accept=".csv,text/csv" onChange=${(event) => setFile(event.target.files[0] ?? null)} /></div>`}
-    ${op.byPassword && html`<div class="field"><label for=${`${prefix}-own`}>your password, once more</label>
-      <input id=${`${prefix}-own`} type="password" autocomplete="current-password" value=${password}
-        onInput=${(event) => setPassword(event.target.value)} /></div>`}
+    ${op.byPassword && ["password", ...(answer?.code === "otp_required" || proof.otp ? ["otp"] : [])].map((name) => html`<div class="field" key=${name}>
+      <label for=${`${prefix}-own-${name}`}>${name === "otp" ? "code of your second factor" : "your password, once more"}</label>
+      <input id=${`${prefix}-own-${name}`} type=${name === "otp" ? "text" : name} autocomplete=${name === "otp" ? "one-time-code" : "current-password"}
+        value=${proof[name] ?? ""} onInput=${(event) => setProof({ ...proof, [name]: event.target.value })} /></div>`)}
     <div role="alert">${told && html`<p class="fault">${answer.error}${wait ? ` Wait ${wait} s.` : ""}</p>`}</div>
     <div class="buttons"><button class=${danger ? "danger" : "main"} disabled=${busy || wait > 0}>
       ${wait ? `Again in ${wait} s` : answer && (answer.status === 0 || answer.status >= 500 || answer.retry) ? "Again" : label ?? "Send"}</button></div>

@@ -86,7 +86,7 @@ export function List({ list, query, go, pulse }) {
       <tbody>${rows.map((row) => html`<tr key=${row[list.key]} class=${`${String(row[list.key]) === id ? "on" : ""} ${fresh.has(row[list.key]) ? "fresh" : ""}`}>
         ${columns.map(({ name, schema }) => html`<td key=${name} data-label=${name} class=${["integer", "number", "boolean"].includes(schema.type) ? "number" : ""}>
           ${name === list.key ? html`<a href=${link(list, query, row[list.key])} aria-label=${`${list.title} ${row[list.key]}`}>${row[name]}</a>`
-            : html`<${Cell} value=${row[name]} schema=${schema} />`}</td>`)}
+            : html`<${Cell} value=${row[name]} schema=${schema} badge=${name === "event"} />`}</td>`)}
         ${changes && html`<td data-label="change"><${Diff} before=${row.before} after=${row.after} /></td>`}</tr>`)}</tbody></table>
       ${page?.ok && !rows.length && html`<p class="empty">Nothing here${Object.keys(asked).length ? " that matches" : " yet"}.</p>`}</div>
     <div class="bar foot">
@@ -97,7 +97,7 @@ export function List({ list, query, go, pulse }) {
       ${list.op.paging.limit && html`<label class="limit">rows <select onChange=${(event) => narrow({ limit: event.target.value })}>
         ${[10, 25, 100, 500].map((size) => html`<option selected=${String(size) === (query.get("limit") ?? "100")}>${size}</option>`)}</select></label>`}
     </div><${Curl} command=${curl(request)} /></section>
-    ${query.has(".new") && list.create && html`<${Create} list=${list} at=${at} close=${() => to({})} made=${(key) => (done(), to(key == null ? {} : { ".row": key }))} />`}
+    ${query.has(".new") && list.create && html`<${Create} list=${list} at=${at} close=${() => to({})} refresh=${load} made=${(key) => (done(), to(key == null ? {} : { ".row": key }))} />`}
     ${id && html`<${Row} key=${id} list=${list} at=${at} id=${id} found=${rows.find((row) => String(row[list.key]) === id)} pulse=${pulse} close=${() => to({})} changed=${done} />`}
     ${act && html`<${Dialog} title=${act.summary} onClose=${() => setAct(null)}><${Action} op=${act} at=${at} bare done=${done} />
       <button class="close" onClick=${() => setAct(null)}>Close</button></${Dialog}>`}</div>`;

@@ -1,5 +1,5 @@
 // The console: its pages are what the OpenAPI document has, its address is in the fragment, nothing is kept in the browser.
-import { html, render, useEffect, useRef, useState } from "./preact.js";
+import { html, render, useEffect, useLayoutEffect, useRef, useState } from "./preact.js";
 import { enter, leave, send, session, signIn, sleep, tell, useSession } from "./api.js";
 import { Dialog, useCountdown } from "./cells.js";
 import { List } from "./list.js";
@@ -8,14 +8,14 @@ import { Overview, useLooks } from "./overview.js";
 import { Action } from "./row.js";
 
 const address = () => {
-  const [path, query = ""] = decodeURI(location.hash.slice(1)).split("?");
+  const [path, query = ""] = location.hash.slice(1).split("?");
   return { path, query: new URLSearchParams(query) };
 };
 
 function SignIn({ ask }) {
   const [texts, setTexts] = useState({ login: session.user ?? "", pword: "" }), [answer, setAnswer] = useState(null), [busy, setBusy] = useState(false);
   const wait = useCountdown(answer?.until ?? 0), form = useRef();
-  useEffect(() => form.current.querySelector(session.user ? "#pword" : "#login").focus(), []);
+  useLayoutEffect(() => form.current.querySelector(session.user ? "#pword" : "#login").focus(), []);
   const submit = async (event) => {
     event.preventDefault();
     if (busy || wait) return;
@@ -101,7 +101,8 @@ function Console() {
         <h2>More</h2><ul>${pages.map((one) => item(`#@${one.tag}`, one.title, one === page))}</ul>
         <div class="who">${me.user ? html`<span><b>${me.user}</b>${(me.groups ?? []).map((group) => html` <span class="badge on">${group}</span>`)}</span>
           <button onClick=${signOut}>Log out</button>` : model.login && html`<button class="main" onClick=${() => signIn("")}>Log in</button>`}
-          <small>${model.title} ${model.release} · <a href="docs">API</a></small></div></nav></header>
+          <small>${model.title} ${model.release} · <a href="docs">API</a></small>
+          <small class="keys"><kbd>/</kbd> filter <kbd>n</kbd> new <kbd>[</kbd> <kbd>]</kbd> pages <kbd>Esc</kbd> close</small></div></nav></header>
     <main id="main" tabindex="-1" ref=${content}>${wait > 0 && html`<p class="banner" role="status">The server asks to wait: ${wait} s</p>`}
       ${path === "@overview" && overview ? html`<${Overview} />`
         : page ? html`<section><h1>${page.title}</h1><div class="cards">${page.ops.map((op) => html`<${Action} key=${op.id} op=${op} />`)}</div></section>`

@@ -29,7 +29,7 @@ export function understand(doc) {
     return {
       path, method, id: spec.operationId, tag: spec.tags?.[0] ?? "other", summary: spec.summary ?? `${method} ${path}`,
       description: spec.description?.replace(/^For .*\.$/m, "").replace(`${spec.summary}.`, "").trim(), rule: spec["x-authorize"] ?? [schemes.length ? "AUTH" : "OPEN"], gives,
-      kinds: Object.keys(content), takes: Object.keys(body), byPassword: schemes.length > 0 && !schemes.includes("bearer"),
+      kinds: [...Object.keys(content), ...(spec["x-also-produces"] ?? [])], takes: Object.keys(body), byPassword: schemes.length > 0 && !schemes.includes("bearer"),
       variables: [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name),
       headers: new Set(parameters.filter((one) => one.in === "header").map((one) => one.name.toLowerCase())),
       filters: parameters.filter((one) => one.in === "query" && !PAGING.has(one.name)),

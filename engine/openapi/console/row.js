@@ -19,14 +19,17 @@ function Panel({ title, close, children }) {
     ${children}</aside>`;
 }
 
-export function Create({ list, at, close, made }) {
+export function Create({ list, at, close, made, refresh }) {
+  const [got, setGot] = useState(null);
   const done = (got) => {
     const key = got.data && typeof got.data === "object" ? got.data[list.key] ?? Object.values(got.data)[0] : got.data;
     note(got.replayed ? `${key} was created already.` : `${key ?? "It"} is created.`);
-    const secrets = got.data && typeof got.data === "object" && Object.keys(got.data).length > 1;
-    return made(secrets || !list.item.get ? null : key);
+    // an answer that says more than the key may be a secret that is shown this once
+    if (got.data && typeof got.data === "object" && Object.keys(got.data).length > 1) return setGot(got), refresh();
+    return made(list.item.get ? key : null);
   };
-  return html`<${Panel} title=${list.create.summary} close=${close}><${Form} op=${list.create} at=${at} send="Create" onDone=${done} /></${Panel}>`;
+  return html`<${Panel} title=${list.create.summary} close=${close}>${got ? html`<${Answer} got=${got} />`
+    : html`<${Form} op=${list.create} at=${at} send="Create" onDone=${done} />`}</${Panel}>`;
 }
 
 export function Row({ list, at, id, found, pulse, close, changed }) {
@@ -76,9 +79,11 @@ export function Row({ list, at, id, found, pulse, close, changed }) {
 // 412: each field as it was, as I want it, and as somebody else has made it since
 function Conflict({ asked, before, theirs, etag, done, again, cancel }) {
   const names = Object.keys(asked.body ?? {});
-  const [choice, setChoice] = useState(Object.fromEntries(names.map((name) => [name, "mine"])));
   const [fault, setFault] = useState("");
   const value = { before: (name) => ofRow(before, name), mine: (name) => asked.body[name], theirs: (name) => ofRow(theirs, name) };
+  // what I have not touched is theirs
+  const first = (name) => JSON.stringify(value.mine(name)) === JSON.stringify(value.before(name)) ? "theirs" : "mine";
+  const [choice, setChoice] = useState(() => Object.fromEntries(names.map((name) => [name, first(name)])));
   const save = async (event) => {
     event.preventDefault();
     const body = Object.fromEntries(names.map((name) => [name, value[choice[name]](name)]).filter(([, one]) => one !== undefined));
@@ -102,7 +107,7 @@ function History({ list, id, pulse }) {
       list.columns.every(({ name }) => name in (after ?? before ?? {})))));
   }, [pulse]);
   return html`<section class="history"><h3>History</h3>${!lines ? "…" : html`<ol>${lines.map((one) => html`<li key=${one.aid}>
-    <${Cell} value=${one.event} /> <${Cell} value=${one.at} schema=${{ format: "date-time" }} /> ${one.login ?? one.role}
+    <${Cell} value=${one.event} badge /> <${Cell} value=${one.at} schema=${{ format: "date-time" }} /> ${one.login ?? one.role}
     <${Diff} before=${one.before} after=${one.after} /></li>`)}</ol>`}</section>`;
 }
 
@@ -117,6 +122,8 @@ export function Action({ op, at, bare, done }) {
   return html`<section class=${bare ? "" : "card"}>${!bare && html`<h2>${op.summary}</h2>`}
     ${op.description && html`<p class="hint">${op.description}</p>`}
     <${Form} op=${op} at=${at} danger=${op.method === "delete"} send=${op.method === "get" ? "Ask" : "Send"} onDone=${after} />
-    <output>${got && (got.data == null || got.data === "" ? html`<p class="done">Done.</p>`
-      : html`<pre tabindex="0" role="region" aria-label="Answer">${typeof got.data === "string" ? got.data : JSON.stringify(got.data, null, 2)}</pre>`)}</output></section>`;
+    <output>${got && html`<${Answer} got=${got} />`}</output></section>`;
 }
+
+const Answer = ({ got: { data } }) => data == null || data === "" ? html`<p class="done">Done.</p>`
+  : html`<pre tabindex="0" role="region" aria-label="Answer">${typeof data === "string" ? data : JSON.stringify(data, null, 2)}</pre>`;
