@@ -1,6 +1,8 @@
 """The application put together: the one place that knows the order of hooks."""
 
 import gc
+import os
+import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 from flask import Blueprint
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from engine import commands
+from engine import commands, settings
 from engine.auth import audit, auth
 from engine.fast import flask_class
 from engine.http import bodies, cors, errors, idempotency, transaction, wire
@@ -22,22 +24,30 @@ from engine.routes.sessions import sessions
 from engine.routes.system import system
 
 
-def create(name: str, folder: Path, config: dict[str, Any], end: Callable[[Any], Any], routes: Iterable[Blueprint]) -> Any:
+def create(name: str, folder: Path, end: Callable[[Any], Any], routes: Iterable[Blueprint], **more: Any) -> Any:
     """An application with all that every service has.
 
     :param name: what it calls itself: in tokens, metrics, logs.
-    :param folder: where its files are.
-    :param config: the settings that its configuration file may change.
+    :param folder: where its files are, pyproject.toml with its version and migrations/ among them.
     :param end: the hook that ends the transaction: it is given each answer when it is complete, and gives it back.
     :param routes: its own blueprints.
+    :param more: values of its configuration that no file may change.
     """
     app = flask_class()(name, root_path=str(folder), static_folder=None)
-    app.config.update(config)
-    app.config.from_envvar("APP_CONFIG")
+    app.config.update(
+        VERSION=tomllib.loads((folder / "pyproject.toml").read_text())["project"]["version"]
+        + os.environ.get("APP_BUILD", ""),  # which release of it, where deploy/wsgi.py says so
+        # the version of the schema that the queries need
+        SCHEMA=max(int(path.name[:3]) for path in folder.glob("migrations/[0-9]*.sql")),
+        # the words `authorize` and `auth` (decision 005), which FlaskSimpleAuth now calls `authz` and `authn`
+        FSA_ALLOW_DEPRECATION=True,
+        **more,
+    )
+    settings.load(app)
     openapi.init_app(app)  # first: it watches the routes that are registered
     errors.init_app(app)
     bodies.init_app(app)
-    if hops := app.config["PROXIES"]:  # the client's address and scheme as so many proxies of ours say: others are not believed
+    if hops := app.config["TRUSTED_PROXIES"]:  # they tell the client's address and scheme: others are not believed
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # bodies are counted by this address
     observe.init_app(app)
     cors.init_app(app)

@@ -15,15 +15,17 @@ ARROWS: dict[str, set[str]] = {
     "types": set(),
     "metrics": set(),
     "embedded": set(),
+    "setting": set(),
+    "settings": {"setting"},
     "db": {"problem", "metrics", "types"},
     "http": {"db", "problem", "metrics", "types"},
     "auth": {"http", "db", "problem", "metrics", "types"},
     "observe": {"http", "db", "problem", "metrics"},
-    "openapi": {"http", "problem", "types"},
+    "openapi": {"http", "problem", "settings", "types"},
     "routes": {"auth", "openapi", "http", "db", "problem", "metrics", "types"},
     "fast": {"http", "db", "problem"},
-    "commands": {"auth", "http", "db", "problem", "types"},
-    "application": {"commands", "fast", "routes", "auth", "observe", "openapi", "http"},
+    "commands": {"settings", "auth", "http", "db", "problem", "types"},
+    "application": {"commands", "settings", "fast", "routes", "auth", "observe", "openapi", "http"},
 }
 ABOVE = {"app", "database", "model", "routes"}
 WEB = {"flask", "werkzeug", "FlaskSimpleAuth"}

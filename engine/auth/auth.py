@@ -127,7 +127,7 @@ def local_secret(path: Path) -> str:
 def init_app(app: Flask) -> None:
     """Tell FlaskSimpleAuth who is who."""
     conf = app.config
-    if conf["LOCAL"] and not conf.get("FSA_TOKEN_SECRET"):
+    if conf["LOCAL"] and not conf["FSA_TOKEN_SECRET"]:
         conf["FSA_TOKEN_SECRET"] = local_secret(Path(app.root_path, ".local", "token.secret"))
     auth = app.extensions["auth"] = Auth(conf)
     conf.setdefault("FSA_AUTH", ["token", "basic", "form", "scraper", "none"])

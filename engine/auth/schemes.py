@@ -19,7 +19,7 @@ class Auth:
 
     def __init__(self, conf: dict[str, Any]) -> None:
         self.passwords, self.tokens, self.seen = Passwords(conf), Tokens(conf), Seen(conf["SESSION_SEEN"])
-        self.key = (conf.setdefault("METRICS_KEY", None) or "").encode()
+        self.key = (conf["METRICS_KEY"] or "").encode()
 
     def by_token(self, _: Any, request: Request) -> str:
         """Scheme `token`: Authorization: Bearer TOKEN (RFC 6750)."""

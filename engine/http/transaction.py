@@ -54,21 +54,20 @@ def begin() -> None:
 def connect_database(app: Flask) -> None:
     """Connect `db` to the configured databases, and each request to a unit of work."""
     conf = app.config
-    conf.setdefault("DATABASE_STALE", 5.0)
     settings = dict(conf["ANODB"])
     settings["queries"] = str(Path(app.root_path, settings["queries"]))
     database = DB(
         read=conf["DATABASE_READ"],
         size=conf["DATABASE_POOL"],
-        timeout=conf["DATABASE_PATIENCE"],
+        timeout=conf["DATABASE_TIMEOUT"],
         read_timeout=conf["DATABASE_READ_TIMEOUT"],
         write_timeout=conf["DATABASE_WRITE_TIMEOUT"],
-        pooler=conf["DATABASE_POOLED"],
-        slow=conf.get("DATABASE_SLOW"),
-        plans=conf.get("DATABASE_SLOW_PLAN", False),
+        pooler=conf["DATABASE_POOLER"],
+        slow=conf["DATABASE_SLOW"],
+        plans=conf["DATABASE_SLOW_PLAN"],
         stale=conf["DATABASE_STALE"],
-        age=conf.get("DATABASE_MAX_AGE", 600.0),
-        trace=conf.get("DATABASE_TRACE", False),
+        age=conf["DATABASE_MAX_AGE"],
+        trace=conf["DATABASE_TRACE"],
         debug=app.debug,
         **settings,
     )

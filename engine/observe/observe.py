@@ -197,10 +197,6 @@ def init_app(app: Flask) -> None:
     global plain
     conf = app.config
     plain = conf["LOCAL"]
-    for name in ("METRICS_FOLDER", "SLOW_REQUEST", "TRACES", "MAIL", "SYSLOG"):
-        conf.setdefault(name, None)
-    for name in ("SERVER_TIMING", "PROFILING"):
-        conf.setdefault(name, False)
     folder = conf["METRICS_FOLDER"]
     counters.open(folder)
     os.register_at_fork(after_in_child=lambda: counters.open(folder))
@@ -215,7 +211,7 @@ def init_app(app: Flask) -> None:
         handler.setFormatter(Formatter())
         handler.addFilter(ours)
     versions = {"service.name": app.name, "service.version": conf["VERSION"]}
-    app.extensions["exporter"] = conf["TRACES"] and tracing.Exporter(conf["TRACES"], conf.get("TRACES_RATIO", 1.0), versions)
+    app.extensions["exporter"] = conf["TRACES"] and tracing.Exporter(conf["TRACES"], conf["TRACES_RATIO"], versions)
     root.setLevel(app.config["LOG_LEVEL"])
     for name in ("fsa", "werkzeug"):
         logging.getLogger(name).addFilter(told_once)

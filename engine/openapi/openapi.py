@@ -17,6 +17,7 @@ from typing import Any
 
 from FlaskSimpleAuth import Cookie, FileStorage, Flask, Header, JsonData
 
+from engine import settings
 from engine.http import wire
 from engine.openapi.schema import Schemas, jsonable, nullable
 from engine.problem import CODES, SPECIFIC
@@ -496,6 +497,7 @@ def pages(contract: Contract) -> dict[str, str]:
     rows = "".join(f"| {status} | `{code}` | {_sentence(message)} |\n" for status, code, message in sorted(codes))
     return {
         "api.md": API + table(contract),
+        "settings.md": settings.page(),
         "errors.md": ERRORS + "| status | code | meaning |\n| --- | --- | --- |\n" + rows,
     }
 
