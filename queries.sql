@@ -145,8 +145,11 @@ SELECT 0 FROM Stuff WHERE sid = :sid AND :match IS NOT NULL AND NOT EXISTS (SELE
 SELECT id, login, pword, isAdmin, epoch, groups FROM Utilisateur WHERE login = :login;
 
 -- name: get_auth_lock(login)^
--- The same in the transaction of a write that rests on it: nobody takes a right meanwhile.
-SELECT id, login, pword, isAdmin, epoch, groups FROM Utilisateur WHERE login = :login FOR NO KEY UPDATE;
+-- The same in the transaction of a write that rests on it: nobody takes a right meanwhile. Administrators take turns before
+-- they lock their own rows (the lock of keep_an_admin): two who change each other would deadlock.
+SELECT id, login, pword, isAdmin, epoch, groups FROM Utilisateur
+WHERE login = :login AND (NOT isAdmin OR pg_advisory_xact_lock(hashtext('Utilisateur.isAdmin')) IS NOT NULL)
+FOR NO KEY UPDATE;
 
 -- name: get_auth_share(login)^
 -- The same for what leaves this row alone: one user's writes do not wait for each other.

@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -331,6 +332,56 @@ def test_a_deployed_instance_refuses_common_passwords(client: Any, configured: A
     assert client.post("/register", 400, json={"login": "moe", "pword": "Password1"}).json["code"] == "password_too_common"
     assert client.post("/register", 400, json={"login": "moe", "pword": "secret7"}).json["code"] == "password_too_short"
     client.post("/register", 201, json={"login": "moe", "pword": "a tiger in a tree"})
+
+
+@pytest.mark.internal
+@pytest.mark.parametrize(
+    "password",
+    ["        ", "abababab", "tigertiger", "lkjhgfdsa", "uvwxyzabc", "P@$$w0rd2031", "!!Dragon1987", "MOE-at-the-office"],
+)
+def test_a_deployed_instance_refuses_what_a_guesser_makes_of_words(client: Any, configured: Any, password: str) -> None:
+    configured(LOCAL=False, PASSWORD_LENGTH=8)
+    sent = {"login": "moe-at-the-office", "pword": password}
+    assert client.post("/register", 400, json=sent).json["code"] == "password_too_common"
+
+
+@pytest.mark.internal
+@pytest.mark.parametrize("path", ["/users", "/users-mgt", "/password"])
+def test_a_password_is_not_the_login(client: Any, calvin: Any, hobbes: Any, configured: Any, path: str) -> None:
+    configured(LOCAL=False, PASSWORD_LENGTH=6)
+    name = "wormwood-jr"
+    sent: dict[str, Any] = {"/users": {"login": name, "pass": name}, "/users-mgt": {"u": {"login": name, "password": name}}}.get(
+        path, {"old": "susie", "new": "Hobbes"}
+    )
+    who = hobbes if path == "/password" else calvin
+    assert client.post(path, 400, json=sent, headers=who).json["code"] == "password_too_common"
+
+
+@pytest.mark.internal
+@pytest.mark.parametrize("password", ["tiger in a tree", "7291-4408-kx", "wagon2044-hill", "Crème brûlée"])
+def test_other_passwords_are_taken(client: Any, configured: Any, password: str) -> None:
+    configured(LOCAL=False, PASSWORD_LENGTH=8)
+    client.post("/register", 201, json={"login": "moe", "pword": password})
+
+
+@pytest.mark.internal
+@pytest.mark.parametrize("kind", ["pbkdf2_sha256", "bcrypt"])
+def test_a_wrong_password_takes_as_long_for_an_older_hash(client: Any, sql: Any, configured: Any, kind: str) -> None:
+    import passlib.hash
+
+    configured(LOCAL=False, PASSWORD_COST=10, LOGIN_LIMITS={"pair": 1000})
+    old = {"pbkdf2_sha256": passlib.hash.pbkdf2_sha256.using(rounds=1000), "bcrypt": passlib.hash.bcrypt.using(rounds=4)}
+    sql("UPDATE Utilisateur SET pword = %s WHERE id = 2", old[kind].hash("transmogrifier"))
+
+    def least(name: str) -> float:
+        times = []
+        for attempt in range(5):
+            start = time.perf_counter()
+            client.get("/hello", 401, headers=basic(name, f"guess {attempt}"))
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert least("hobbes") > 0.8 * least("nobody")
 
 
 @pytest.mark.internal

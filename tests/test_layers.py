@@ -41,6 +41,7 @@ ROOMS = [
     "engine.observe.observe",
     "engine.auth.audit",
     "engine.auth.attempts",
+    "engine.auth.guessable",
     "engine.auth.hashing",
     "engine.auth.address",
     "engine.auth.user",
