@@ -18,6 +18,7 @@ from engine.routes.audit import trail
 from engine.routes.changes import changes
 from engine.routes.documents import documents
 from engine.routes.groups import groups
+from engine.routes.sessions import sessions
 from engine.routes.system import system
 from routes.account import account
 from routes.compute import compute
@@ -36,6 +37,7 @@ app.config.update(
     FSA_ALLOW_DEPRECATION=True,
     FSA_REALM="stuff",
     GROUPS=[],
+    SESSION_SEEN=60.0,
     LOCAL=False,  # an instance is a deployed one unless its configuration says otherwise
     PASSWORD_COST=12,
     PASSWORD_LENGTH=8,
@@ -72,7 +74,7 @@ audit.init_app(app)
 auth.init_app(app)
 commands.init_app(app)
 
-for blueprint in (system, account, users, groups, stuff, owned, compute, trail, changes, documents):
+for blueprint in (system, account, sessions, users, groups, stuff, owned, compute, trail, changes, documents):
     app.register_blueprint(blueprint)
 
 # what was loaded stays, so the collector need not look at it again; and as requests leave next to nothing, it comes by seldom

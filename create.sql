@@ -76,6 +76,32 @@ CREATE TABLE Owned(
 CREATE INDEX owned_owner ON Owned(owner, oid);  -- an owner's list, in its order
 CREATE TRIGGER owned_version BEFORE UPDATE ON Owned FOR EACH ROW EXECUTE FUNCTION next_version();
 
+-- log-ins, each known by a digest of its token; dead when the user's epoch is another one
+CREATE TABLE Session(
+  sid BIGSERIAL PRIMARY KEY,
+  uid INT NOT NULL CONSTRAINT session_uid_fkey REFERENCES Utilisateur ON DELETE CASCADE,
+  epoch INT NOT NULL,
+  digest TEXT COLLATE "C" NOT NULL CONSTRAINT session_digest_key UNIQUE,
+  salt TEXT COLLATE "C" NOT NULL,  -- signed with the token, so that no two are equal
+  made TIMESTAMPTZ NOT NULL DEFAULT now(),
+  seen TIMESTAMPTZ NOT NULL DEFAULT now(),  -- to the minute
+  until TIMESTAMPTZ NOT NULL,
+  address TEXT COLLATE "C" NOT NULL,
+  agent TEXT COLLATE "C" NOT NULL
+);
+CREATE INDEX session_uid ON Session(uid, sid);
+CREATE INDEX session_until ON Session(until);
+
+-- what renews a session, each good once; the spent ones stay to tell that one comes again
+CREATE TABLE Refresh(
+  digest TEXT COLLATE "C" PRIMARY KEY,
+  sid BIGINT NOT NULL CONSTRAINT refresh_sid_fkey REFERENCES Session ON DELETE CASCADE,
+  until TIMESTAMPTZ NOT NULL,
+  spent BOOL NOT NULL DEFAULT FALSE
+);
+CREATE INDEX refresh_sid ON Refresh(sid);
+CREATE INDEX refresh_until ON Refresh(until);
+
 -- attempts at a password, counted exactly for all servers; worth nothing after a crash, hence not logged
 CREATE UNLOGGED TABLE Attempt(
   subject TEXT COLLATE "C" PRIMARY KEY,
@@ -251,4 +277,5 @@ CREATE INDEX answer_made ON Answer(made);
 INSERT INTO Schema_Version(version, name, checksum) VALUES
   (1, 'initial', '74bd190b3210205eb55183a3baf7738e514d8aea1bb68fe2d0eb59133ae59a15'),
   (2, 'trail', '4e3e1e606621b993ad4c8347b6cc861b3df19053cb16a7542f49906eefbd1a56'),
-  (3, 'groups', '68564bb74bd343d19cde34ebc7816ad4ee27a83f1156f12f3b76bff6a43d445f');
+  (3, 'groups', '68564bb74bd343d19cde34ebc7816ad4ee27a83f1156f12f3b76bff6a43d445f'),
+  (4, 'sessions', 'b67d5fb2ae17ae5d1ca2d090d98cf733993320c12f18cfa2e01ea24315aa0792');

@@ -155,6 +155,24 @@ FOR NO KEY UPDATE;
 -- The same for what leaves this row alone: one user's writes do not wait for each other.
 SELECT id, login, pword, isAdmin, epoch, groups FROM Utilisateur WHERE login = :login FOR SHARE;
 
+-- name: get_auth_session(login, digest)^
+-- The same where a token came, with its session, which another epoch has ended. @primary
+SELECT u.id, u.login, u.pword, u.isAdmin, u.epoch, u.groups, s.sid, s.salt
+FROM Utilisateur AS u JOIN Session AS s ON s.uid = u.id AND s.epoch = u.epoch
+WHERE u.login = :login AND s.digest = :digest;
+
+-- name: get_auth_session_lock(login, digest)^
+-- The same in the transaction of a write that rests on it: nobody ends the session meanwhile either.
+SELECT u.id, u.login, u.pword, u.isAdmin, u.epoch, u.groups, s.sid, s.salt
+FROM Utilisateur AS u JOIN Session AS s ON s.uid = u.id AND s.epoch = u.epoch
+WHERE u.login = :login AND s.digest = :digest FOR NO KEY UPDATE OF u FOR KEY SHARE OF s;
+
+-- name: get_auth_session_share(login, digest)^
+-- The same for what leaves the user's row alone.
+SELECT u.id, u.login, u.pword, u.isAdmin, u.epoch, u.groups, s.sid, s.salt
+FROM Utilisateur AS u JOIN Session AS s ON s.uid = u.id AND s.epoch = u.epoch
+WHERE u.login = :login AND s.digest = :digest FOR SHARE OF u FOR KEY SHARE OF s;
+
 -- name: set_pword_rehash(login, old, new)!
 -- Replace the hash of a password by a stronger one of the same: tokens live on. @autonomous
 UPDATE Utilisateur SET pword = :new
@@ -226,6 +244,73 @@ WITH changed AS (
 SELECT version FROM changed
 UNION ALL
 SELECT 0 FROM Utilisateur WHERE id = :uid AND :match IS NOT NULL AND NOT EXISTS (SELECT FROM changed);
+
+--
+-- SESSION
+--
+
+-- name: add_session(uid, epoch, digest, salt, seconds, refresh, address, agent, login, request)!
+-- A log-in, in the trail as well; refresh is the digest of what renews it, if anything does. @autonomous
+WITH made AS (
+  INSERT INTO Session(uid, epoch, digest, salt, until, address, agent)
+  VALUES (:uid, :epoch, :digest, :salt, now() + make_interval(secs => :seconds::FLOAT8), :address::TEXT, :agent)
+  RETURNING sid, until
+), renewable AS (
+  INSERT INTO Refresh(digest, sid, until) SELECT :refresh::TEXT, sid, until FROM made WHERE :refresh::TEXT IS NOT NULL
+)
+INSERT INTO Audit(login, request, address, event) SELECT :login, :request, :address::TEXT, 'LOGIN' FROM made;
+
+-- name: get_refresh(digest)^
+-- The session that a refresh text renews, unless it is too old. @primary
+SELECT s.sid, s.uid, s.epoch, r.spent FROM Refresh AS r JOIN Session AS s USING (sid)
+WHERE r.digest = :digest AND r.until > now();
+
+-- name: renew_session(old, new, digest, salt, seconds)$
+-- Another token and another refresh text for a session: its key, none if the text is spent.
+WITH spent AS (
+  UPDATE Refresh SET spent = TRUE WHERE digest = :old AND NOT spent RETURNING sid
+), renewed AS (
+  UPDATE Session AS s
+  SET digest = :digest, salt = :salt, seen = now(), until = now() + make_interval(secs => :seconds::FLOAT8)
+  FROM spent WHERE s.sid = spent.sid
+  RETURNING s.sid, s.until
+)
+INSERT INTO Refresh(digest, sid, until) SELECT :new, sid, until FROM renewed RETURNING sid;
+
+-- name: kill_session(sid, login, request, address)!
+-- End a session whose refresh text came again: somebody else has it. @autonomous
+WITH dead AS (DELETE FROM Session WHERE sid = :sid RETURNING sid)
+INSERT INTO Audit(login, request, address, event, key)
+SELECT :login, :request, :address, 'REFRESH_REUSED', sid::TEXT FROM dead;
+
+-- name: list_sessions(uid, epoch, current, after, size)^
+-- A page of a user's sessions, the newest first, and where the next one begins if there is more. @primary
+WITH page AS MATERIALIZED (
+  SELECT sid, made, seen, until, address, agent, coalesce(sid = :current::BIGINT, FALSE) AS current FROM Session
+  WHERE uid = :uid AND epoch = :epoch AND until > now() AND sid < coalesce(:after::BIGINT, 9223372036854775807)
+  ORDER BY sid DESC LIMIT :size::INT + 1
+)
+SELECT
+  (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
+  (SELECT json_build_array('-sid', sid)
+   FROM page WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
+
+-- name: del_session(uid, sid)$
+-- End a session of a user.
+DELETE FROM Session WHERE uid = :uid AND sid = :sid RETURNING sid;
+
+-- name: set_sessions_seen(sids)!
+-- Requests came with these sessions; written at most once a minute. @autonomous
+UPDATE Session SET seen = now() WHERE sid = ANY(:sids::BIGINT[]) AND seen < now() - INTERVAL '1 minute';
+
+-- name: del_sessions_old()!
+-- Forget sessions that are over, and what renewed others, at most a thousand at a time. @autonomous
+WITH texts AS (
+  DELETE FROM Refresh
+  WHERE digest = ANY(ARRAY(SELECT digest FROM Refresh WHERE until < now() LIMIT 1000 FOR UPDATE SKIP LOCKED))
+)
+DELETE FROM Session
+WHERE sid = ANY(ARRAY(SELECT sid FROM Session WHERE until < now() - INTERVAL '1 day' LIMIT 1000 FOR UPDATE SKIP LOCKED));
 
 -- name: get_groups(uid)$
 -- The groups of a user by name, as a JSON array; ADMIN is one of them.

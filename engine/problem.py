@@ -33,6 +33,7 @@ SPECIFIC = {
     "password_too_long": (400, "a password has at most 72 bytes"),
     "password_too_common": (400, "the password is one that many have"),
     "wrong_password": (400, "the old password is not right"),
+    "invalid_refresh": (401, "a refresh text is good once and 30 days; one that comes again ends its session"),
     "insecure_transport": (403, "plain HTTP is for this machine alone, from another one it takes HTTPS"),
     "cross_site": (403, "a page of another site may not do this, unless its origin is in CORS_ORIGINS"),
     "last_administrator": (409, "this is the last administrator"),

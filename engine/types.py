@@ -17,7 +17,7 @@ MAX_INT = 2**31 - 1  # PostgreSQL's INT
 MAX_SAFE = 2**53 - 1  # the largest integer that every JSON reader keeps (RFC 8259 6)
 # NOTE a lone surrogate is a str that UTF-8 cannot say, NUL a character that PostgreSQL cannot hold
 UNFIT = re.compile("[\0\ud800-\udfff]")
-_KEY = re.compile("[1-9][0-9]{0,9}")
+_KEY = re.compile("[1-9][0-9]{0,15}")
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 
 
@@ -89,6 +89,12 @@ class Key(int):
         if not (isinstance(value, str) and _KEY.fullmatch(value) and int(value) <= cls.high):
             refuse("object not found", 404)
         return super().__new__(cls, value)
+
+
+class LongKey(Key):
+    """The same of a BIGINT column."""
+
+    high = MAX_SAFE
 
 
 class Integer(int):
@@ -411,6 +417,26 @@ class Live(TypedDict):
 class Ready(TypedDict):
     ready: bool
     schema: RowKey
+
+
+class LogIn(TypedDict):
+    """A session just begun or renewed: its token, when that expires, and what renews it once, if it can be renewed."""
+
+    token: str
+    expires: datetime
+    refresh: str | None
+
+
+class Session(TypedDict):
+    """A log-in: when it was made, last seen (to the minute) and ends, from where, by which program, and if it is this one."""
+
+    sid: BigKey
+    made: datetime
+    seen: datetime
+    until: datetime
+    address: str
+    agent: str
+    current: bool
 
 
 class Fault(TypedDict):

@@ -47,6 +47,7 @@ ROOMS = [
     "engine.auth.user",
     "engine.auth.passwords",
     "engine.auth.tokens",
+    "engine.auth.session",
     "engine.auth.schemes",
     "engine.auth.rules",
     "engine.auth.groups",

@@ -20,10 +20,10 @@ COSTS: list[tuple[str, str, str, dict[str, str], list[str]]] = [
     ("POST", "/stuff", "nobody", {"stuff": "Clock"}, [OPEN + "add_stuff", "_commit"]),
     ("PUT", "/stuff/1", "nobody", {"stuff": "Clock"}, [OPEN + "upd_stuff_sid", "_commit"]),
     ("DELETE", "/stuff/2", "nobody", {}, [OPEN + "del_stuff_sid", "_commit"]),
-    ("GET", "/whoami", "token", {}, ["get_auth"]),
-    ("GET", "/users", "token", {}, ["get_auth list_users"]),
-    ("GET", "/owned/1", "token", {}, ["get_auth list_owned_uid"]),
-    ("POST", "/owned/1", "token", {"object": "Kite"}, [OPEN + "get_auth_share", "add_owned_uid", "_commit"]),
+    ("GET", "/whoami", "token", {}, ["get_auth_session"]),
+    ("GET", "/users", "token", {}, ["get_auth_session list_users"]),
+    ("GET", "/owned/1", "token", {}, ["get_auth_session list_owned_uid"]),
+    ("POST", "/owned/1", "token", {"object": "Kite"}, [OPEN + "get_auth_session_share", "add_owned_uid", "_commit"]),
 ]
 
 
@@ -62,7 +62,9 @@ def test_a_request_costs_these_round_trips(
         client.request(method, path, data=data, headers=token if who == "token" else {})
 
     act()  # the first time, statements are prepared
+    sql("CREATE TEMPORARY TABLE Kept AS TABLE Session")
     sql(fresh_data)
+    sql("INSERT INTO Session TABLE Kept; DROP TABLE Kept")  # who called before still does
     assert trips(act) == cost
 
 

@@ -15,13 +15,14 @@ from typing import Any, cast
 from flask import current_app, g, request
 from FlaskSimpleAuth import Flask
 
-from engine.auth import audit, groups
+from engine.auth import audit, groups, session
 from engine.auth.passwords import Passwords
 from engine.auth.rules import is_user, is_user_or_admin
 from engine.auth.schemes import Auth
-from engine.auth.user import shown
 from engine.db.reference import db
+from engine.metrics import counters
 from engine.problem import Problem
+from engine.types import Cursor
 
 
 def caller() -> str | None:
@@ -43,15 +44,37 @@ def check_caller() -> None:
 
     :raises Problem: he is not, run the request again.
     """
-    user = db.get_auth(login=g.user["login"])
-    if user is None or shown(user) != shown(g.user):
-        raise Problem(503, retry=True)
+    db.assume(g.assumption)
+    db.verify()
+
+
+def log_in(renewable: bool = False) -> dict[str, Any]:
+    """A session for the caller: its token, when that expires, and what renews it, see `session.begin`."""
+    counters.count("stuff_auth_events_total", event="LOGIN")
+    return session.begin(_auth().tokens, g.user, renewable)
 
 
 def token() -> str:
-    """A token for the caller."""
-    audit.event("LOGIN", g.user["login"])
-    return _auth().tokens.make(g.user)
+    """The token of a session for the caller."""
+    return cast(str, log_in()["token"])
+
+
+def renew(text: str) -> dict[str, Any]:
+    """The session that a refresh text renews, see `session.renew`."""
+    return session.renew(_auth().tokens, text)
+
+
+def list_sessions(after: Cursor, size: int) -> dict[str, Any]:
+    """A page of the caller's sessions."""
+    user = g.user
+    names = {"uid": user["id"], "epoch": user["epoch"], "current": user.get("sid")}
+    return cast(dict[str, Any], db.list_sessions(**names, after=after.of("-sid").number, size=size))
+
+
+def end_session(sid: int) -> int | None:
+    """End a session of the caller: its key, None if there is no such one."""
+    audit.event("LOGOUT", g.user["login"])
+    return cast(int | None, db.del_session(uid=g.user["id"], sid=sid))
 
 
 def revoke(login: str) -> None:

@@ -17,7 +17,7 @@ from engine.auth.address import address
 from engine.auth.attempts import Attempts
 from engine.auth.guessable import common
 from engine.auth.hashing import Place
-from engine.auth.user import shown
+from engine.auth.user import assume, shown
 from engine.db.reference import db
 from engine.fast.lean import here
 from engine.metrics import counters
@@ -88,7 +88,7 @@ class Passwords:
             finally:
                 with self._lock:
                     del self._checking[at]
-            db.assume(mine.result()[1], read=True)
+            assume(mine.result()[1], read=True)
             return mine.result()[0]
         try:
             user, assumption = known or first.result()
@@ -99,7 +99,7 @@ class Passwords:
             else:
                 forget()
             raise
-        db.assume(assumption)
+        assume(assumption)
         return user
 
     def _check(self, key: bytes, login: str, password: str) -> tuple[dict[str, Any], Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from FlaskSimpleAuth import ErrorResponse, Request, err, g
 
 from engine.auth.passwords import Passwords
+from engine.auth.session import Seen
 from engine.auth.tokens import Tokens
 from engine.auth.user import known
 from engine.fast.lean import here
@@ -17,13 +18,17 @@ class Auth:
     """The two together, as FlaskSimpleAuth's hooks want them."""
 
     def __init__(self, conf: dict[str, Any]) -> None:
-        self.passwords, self.tokens = Passwords(conf), Tokens(conf)
+        self.passwords, self.tokens, self.seen = Passwords(conf), Tokens(conf), Seen(conf["SESSION_SEEN"])
         self.key = (conf.setdefault("METRICS_KEY", None) or "").encode()
 
     def by_token(self, _: Any, request: Request) -> str:
         """Scheme `token`: Authorization: Bearer TOKEN (RFC 6750)."""
         token = _credentials("bearer")
-        return known(self.tokens.check(token)) if token is not None else err("missing token", 401)
+        if token is None:
+            raise ErrorResponse("missing token", 401)
+        user = self.tokens.check(token)
+        self.seen.note(user["sid"])
+        return known(user)
 
     def by_basic(self, _: Any, request: Request) -> str | None:
         """Scheme `basic`: Authorization: Basic LOGIN:PASSWORD in base 64 (RFC 7617)."""

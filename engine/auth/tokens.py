@@ -1,6 +1,7 @@
-"""Tokens: signed for a user's epoch, verified without a round trip of their own, remembered while they are good."""
+"""Tokens: signed for a session and an epoch, verified without a round trip of their own, remembered while good."""
 
 import calendar
+import hashlib
 import hmac
 import re
 import string
@@ -11,12 +12,17 @@ from urllib.parse import quote, unquote
 import jwt
 from FlaskSimpleAuth import ErrorResponse, err
 
-from engine.auth.user import shown
+from engine.auth.user import assume, shown
 from engine.db.reference import db
 
 TOKENS = 2_000  # that a process remembers, at a kilobyte each: forgetting costs a round trip
 # what stands for itself in a token, as it is in a header; the rest comes as in a URL
 PLAIN = string.punctuation.replace(":", "").replace("%", "")
+
+
+def digest(text: str) -> str:
+    """How a token or a refresh text is kept; both have more bits than can be guessed, so that no salt is needed."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Tokens:
@@ -30,14 +36,18 @@ class Tokens:
         self.secret = (conf.get("FSA_TOKEN_SECRET") or "").encode()  # an empty one does not start, see commands
         self._known: dict[str, tuple[dict[str, Any], float, Any]] = {}  # tokens that were right: whose, until when
 
-    def make(self, user: dict[str, Any]) -> str:
-        """A token for a user, for now and a while."""
+    def make(self, user: dict[str, Any], salt: str) -> tuple[str, float]:
+        """A token for a user and a session, for now and a while, and when it expires, in the seconds of `time.time()`.
+
+        :param salt: what is random in it: two log-ins of one second have different tokens.
+        """
         end = time.time() + self.delay
         if self.kind == "jwt":
-            claims = {"sub": user["login"], "aud": self.realm, "exp": int(end), "uid": user["id"], "epoch": user["epoch"]}
-            return jwt.encode(claims, self.secret, "HS256")
+            claims = {"sub": user["login"], "aud": self.realm, "exp": int(end), "jti": salt}
+            claims |= {"uid": user["id"], "epoch": user["epoch"]}
+            return jwt.encode(claims, self.secret, "HS256"), end
         data = f"{self.realm}:{quote(user['login'], PLAIN)}:{time.strftime('%Y%m%d%H%M%S', time.gmtime(end))}"
-        return f"{data}:{self._sign(data, user)}"
+        return f"{data}:{self._sign(data, user | {'salt': salt})}", end
 
     def check(self, token: str) -> dict[str, Any]:
         """The user whom a token proves.
@@ -46,7 +56,7 @@ class Tokens:
         """
         known = self._known.get(token)
         if known and known[1] > time.time():
-            db.assume(known[2])
+            assume(known[2])
             return known[0]
         found = self._jwt(token) if self.kind == "jwt" else self._readable(token)
         if found is None:
@@ -54,9 +64,10 @@ class Tokens:
         if len(self._known) >= TOKENS:
             self._known.clear()
         user, end = shown(found[0]), found[1]
-        assumption = db.assumption("get_auth", lambda row: self._still(token, user, row), login=user["login"])
+        names = {"login": user["login"], "digest": digest(token)}
+        assumption = db.assumption("get_auth_session", lambda row: self._still(token, user, row), **names)
         self._known[token] = user, end, assumption
-        db.assume(assumption, read=True)
+        assume(assumption, read=True)
         return user
 
     def _still(self, token: str, user: dict[str, Any], row: dict[str, Any] | None) -> bool:
@@ -66,14 +77,14 @@ class Tokens:
         return same
 
     def _sign(self, data: str, user: dict[str, Any]) -> str:
-        return hmac.digest(self.secret, f"{data}:{user['id']}:{user['epoch']}".encode(), "sha256").hex()
+        return hmac.digest(self.secret, f"{data}:{user['id']}:{user['epoch']}:{user['salt']}".encode(), "sha256").hex()
 
     def _readable(self, token: str) -> tuple[dict[str, Any], float] | None:
         data, _, signature = token.rpartition(":")
         realm, login, end = (data.split(":") + [""] * 3)[:3]
         if data.count(":") != 2 or realm != self.realm or not re.fullmatch("[0-9]{14}", end) or not signature.isascii():
             return None
-        user = db.get_auth(login=unquote(login))
+        user = db.get_auth_session(login=unquote(login), digest=digest(token))
         if not user or not hmac.compare_digest(self._sign(data, user), signature):
             return None
         if end <= time.strftime("%Y%m%d%H%M%S", time.gmtime()):
@@ -87,6 +98,6 @@ class Tokens:
             err("expired token", 401)
         except jwt.PyJWTError:
             return None
-        user = db.get_auth(login=claims["sub"])
+        user = db.get_auth_session(login=claims["sub"], digest=digest(token))
         right = user and (user["id"], user["epoch"]) == (claims.get("uid"), claims.get("epoch"))
         return (user, claims["exp"]) if right else None

@@ -2,15 +2,23 @@
 
 from typing import Any
 
+from engine.db.assumption import Assumption
+from engine.db.reference import db
 from engine.fast.lean import here
 
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:
-    """A user's row without the hash."""
-    return {name: value for name, value in row.items() if name != "pword"}
+    """A user's row without what is secret in it."""
+    return {name: value for name, value in row.items() if name not in ("pword", "salt")}
 
 
 def known(user: dict[str, Any]) -> str:
     here().g.user = user
     login: str = user["login"]
     return login
+
+
+def assume(assumption: Assumption, read: bool = False) -> None:
+    """Assume the caller's row unchanged, see `db.assume`; `auth.check_caller` does once more."""
+    here().g.assumption = assumption
+    db.assume(assumption, read=read)
