@@ -165,7 +165,9 @@ WHERE u.login = :login AND s.digest = :digest;
 -- The same in the transaction of a write that rests on it: nobody ends the session meanwhile either.
 SELECT u.id, u.login, u.pword, u.isAdmin, u.epoch, u.groups, s.sid, s.salt
 FROM Utilisateur AS u JOIN Session AS s ON s.uid = u.id AND s.epoch = u.epoch
-WHERE u.login = :login AND s.digest = :digest FOR NO KEY UPDATE OF u FOR KEY SHARE OF s;
+WHERE u.login = :login AND s.digest = :digest
+  AND (NOT u.isAdmin OR pg_advisory_xact_lock(hashtext('Utilisateur.isAdmin')) IS NOT NULL)
+FOR NO KEY UPDATE OF u FOR KEY SHARE OF s;
 
 -- name: get_auth_session_share(login, digest)^
 -- The same for what leaves the user's row alone.

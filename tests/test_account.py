@@ -350,11 +350,13 @@ def test_a_deployed_instance_refuses_what_a_guesser_makes_of_words(client: Any, 
 def test_a_password_is_not_the_login(client: Any, calvin: Any, hobbes: Any, configured: Any, path: str) -> None:
     configured(LOCAL=False, PASSWORD_LENGTH=6)
     name = "wormwood-jr"
-    sent: dict[str, Any] = {"/users": {"login": name, "pass": name}, "/users-mgt": {"u": {"login": name, "password": name}}}.get(
-        path, {"old": "susie", "new": "Hobbes"}
-    )
+    bodies: dict[str, dict[str, Any]] = {
+        "/users": {"login": name, "pass": name},
+        "/users-mgt": {"u": {"login": name, "password": name}},
+        "/password": {"old": "susie", "new": "Hobbes"},
+    }
     who = hobbes if path == "/password" else calvin
-    assert client.post(path, 400, json=sent, headers=who).json["code"] == "password_too_common"
+    assert client.post(path, 400, json=bodies[path], headers=who).json["code"] == "password_too_common"
 
 
 @pytest.mark.internal

@@ -2,7 +2,8 @@
 
 ADDED = 6  # digits and signs around a word of the list that do not make it uncommon
 DIFFERENT = 4  # characters at least: fewer are a pattern, blanks included
-ROWS = ("abcdefghijklmnopqrstuvwxyz", "01234567890", "qwertyuiop", "asdfghjkl", "zxcvbnm", "azertyuiop", "qsdfghjklm", "qwertzuiop")
+ROWS = ["abcdefghijklmnopqrstuvwxyz", "01234567890"]  # of the alphabet and of keyboards
+ROWS += ["qwertyuiop", "asdfghjkl", "zxcvbnm", "azertyuiop", "qsdfghjklm", "qwertzuiop"]
 LOOKS = str.maketrans("@4831!05$7", "aabeiiosst")  # what stands for a letter that it looks like
 
 

@@ -133,7 +133,7 @@ class Passwords:
     def verify(self, password: str, reference: str) -> tuple[bool, str | None]:
         """Compare a password with a hash; in the place.
 
-        An older hash is mostly cheaper. One of today's is verified beside it, so that a refusal takes as long for it as for others.
+        An older hash is mostly cheaper. One of today's is verified beside it: a refusal takes as long for it as for others.
 
         :returns: if it is right, and a stronger hash of it, if it should be replaced.
         """
