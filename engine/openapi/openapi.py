@@ -18,6 +18,7 @@ from typing import Any
 
 from FlaskSimpleAuth import Cookie, FileStorage, Flask, Header, JsonData
 
+from engine import settings
 from engine.http import wire
 from engine.openapi.schema import Schemas, jsonable, nullable
 from engine.problem import CODES, SPECIFIC
@@ -502,6 +503,7 @@ def pages(contract: Contract) -> dict[str, str]:
     rows = "".join(f"| {status} | `{code}` | {_sentence(message)} |\n" for status, code, message in sorted(codes))
     return {
         "api.md": API + table(contract),
+        "settings.md": settings.page(),
         "errors.md": ERRORS + "| status | code | meaning |\n| --- | --- | --- |\n" + rows,
     }
 
@@ -509,9 +511,7 @@ def pages(contract: Contract) -> dict[str, str]:
 def init_app(app: Flask) -> None:
     """Record every route from now on."""
     contract = app.extensions["contract"] = Contract(app)
-    # blueprints register through the application, its own decorators through FlaskSimpleAuth's extension
-    for owner in (app, app._fsa):
-        owner.add_url_rule = contract.recording(owner.add_url_rule)
+    app.watch_routes(contract.recording)
 
     @app.cli.command("api")
     def print_routes() -> None:
