@@ -272,8 +272,9 @@ def test_the_console_makes_no_markup_of_texts_and_keeps_nothing(client: Any) -> 
         )
 
 
-def test_a_file_is_compressed_for_who_takes_it(raw: Any) -> None:
-    small, large = (raw("GET", "/console/main.js", Accept_Encoding=coding) for coding in ("gzip", "identity"))
+@pytest.mark.parametrize("path", ["/console/main.js", "/docs/swagger-ui.css", "/openapi.json"])
+def test_a_file_is_compressed_for_who_takes_it(raw: Any, path: str) -> None:
+    small, large = (raw("GET", path, Accept_Encoding=coding) for coding in ("gzip", "identity"))
     assert (small.headers["Content-Encoding"], large.headers.get("Content-Encoding")) == ("gzip", None)
     assert int(small.headers["Content-Length"]) < int(large.headers["Content-Length"]) / 2
     assert "Accept-Encoding" in small.headers["Vary"]

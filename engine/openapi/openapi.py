@@ -4,6 +4,7 @@ Each route is recorded when it is registered; path, methods, signature, return t
 there is to say. In a docstring a line `409: why` adds a status; `wire.declare` says what a signature cannot.
 """
 
+import gzip
 import inspect
 import json
 import re
@@ -237,6 +238,11 @@ class Contract:
     def text(self) -> bytes:
         """The document as JSON, in ASCII: YAML loaders, too, read it."""
         return json.dumps(self.document).encode()
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The document as JSON, in gzip."""
+        return gzip.compress(self.text, 6, mtime=0)
 
     @cached_property
     def links(self) -> dict[str, str]:
