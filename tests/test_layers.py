@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HERE, QUERIES
+from conftest import CREATE, DROP, HERE, QUERIES, TRUNCATE
 
 ABOVE = {path.stem for path in HERE.glob("*.py")} | {"routes"}
 ALONE = {"engine.embedded", "pass2csv"}  # commands
@@ -22,6 +22,7 @@ ROOMS = [
     "engine.fast.lean",
     "engine.db.errors",
     "engine.db.statement",
+    "engine.db.schema",
     "engine.db.check",
     "engine.db.watch",
     "engine.db.session",
@@ -145,12 +146,12 @@ def test_drop_mirrors_create_and_truncate_empties_all(sql: Any, fresh_data: str)
     before = objects(sql)
     sql("BEGIN")
     try:
-        sql((HERE / "drop.sql").read_text())
+        sql(DROP)
         assert objects(sql) == []
-        sql((HERE / "create.sql").read_text())
+        sql(CREATE)
         assert objects(sql) == before
         sql(fresh_data)
-        sql((HERE / "truncate.sql").read_text())
+        sql(TRUNCATE)
         tables = [row[0] for row in sql("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")]
         filled = [table for table in tables if sql(f"SELECT count(*) FROM {table}") != [(0,)]]
         assert filled == ["schema_version"]

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from engine.problem import CODES, Problem
 
-log = logging.getLogger("stuff.errors")
+log = logging.getLogger("engine.errors")
 
 RETRY_AFTER = "1"  # seconds, RFC 9110 10.2.3
 

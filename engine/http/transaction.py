@@ -12,6 +12,7 @@ from FlaskSimpleAuth import Flask, Request, Response, request
 
 from engine.db.database import DB
 from engine.db.reference import refer
+from engine.db.schema import QUERIES
 from engine.fast.lean import here
 from engine.http import errors
 from engine.problem import Problem
@@ -52,7 +53,7 @@ def connect_database(app: Flask) -> None:
     conf = app.config
     conf.setdefault("DATABASE_STALE", 5.0)
     settings = dict(conf["ANODB"])
-    settings["queries"] = str(Path(app.root_path, settings["queries"]))
+    settings["queries"] = [str(QUERIES), str(Path(app.root_path, settings["queries"]))]
     database = DB(
         read=conf["DATABASE_READ"],
         size=conf["DATABASE_POOL"],
