@@ -191,6 +191,18 @@ def test_every_query_is_fit_for_the_schema() -> None:
     assert [fault for folder in SQL for fault in db.faults(folder / "queries.sql")] == []
 
 
+def test_an_application_that_lacks_a_query_of_the_engine_s_does_not_start(tmp_path: Path) -> None:
+    queries = (HERE / "queries.sql").read_text().replace("set_epoch(login)", "end_epoch(login)")
+    (tmp_path / "queries.sql").write_text(re.sub(r"get_groups\(uid\)(.*?):uid", r"get_groups(key)\1:key", queries, flags=re.DOTALL))
+    told = start(tmp_path, ANODB={"db": "postgres", "conn": "host=/nowhere", "queries": str(tmp_path / "queries.sql")})
+    assert told.returncode == 1
+    assert told.stderr.endswith(
+        "refusing to start:\n"
+        "- the application's queries lack set_epoch(login), which the engine calls (docs/engine.md)\n"
+        "- the application's query get_groups(key) is called as get_groups(uid) by the engine (docs/engine.md)\n"
+    )
+
+
 @pytest.mark.parametrize(("command", "debug"), [(["flask"], False), (["gunicorn"], False), (["gunicorn"], True)])
 def test_a_local_server_with_a_broken_query_does_not_start(tmp_path: Path, command: list[str], debug: bool) -> None:
     queries = (HERE / "queries.sql").read_text().replace("FROM Stuff WHERE sid = :sid;", "FROM Staff WHERE sid = :sid;")
