@@ -11,6 +11,7 @@ NAMES = [name for name, _ in QUERIES]
 # what reads a table from one end to the other, and why
 WHOLE = {
     "get_now": "schema versions are a handful",
+    "get_schema": "the same",
     "count_stuff": "a count is that of all that match, on request alone",
     "count_users": "the same",
     "count_owned": "the same",
