@@ -46,7 +46,8 @@ def test_live_and_ready(client: Any) -> None:
 
 @pytest.mark.parametrize("component", ["engine", "application"])
 def test_an_outdated_schema_is_not_ready(client: Any, sql: Any, component: str) -> None:
-    rows = sql("DELETE FROM Schema_Version WHERE component = %s AND version > 1 RETURNING version, name, checksum, applied", component)
+    old = "DELETE FROM Schema_Version WHERE component = %s AND version > 1 RETURNING version, name, checksum, applied"
+    rows = sql(old, component)
     try:
         response = client.get("/ready", 503)
         assert response.json["code"] == "schema_outdated"
@@ -61,7 +62,8 @@ def test_an_outdated_schema_is_not_ready(client: Any, sql: Any, component: str) 
 def test_a_schema_of_one_track_is_told_and_not_ready(client: Any, sql: Any) -> None:
     sql("ALTER TABLE Schema_Version RENAME TO Elsewhere")
     try:
-        sql("CREATE TABLE Schema_Version AS SELECT version, name, checksum, applied FROM Elsewhere WHERE component = 'application'")
+        row = "version, name, checksum, applied"
+        sql(f"CREATE TABLE Schema_Version AS SELECT {row} FROM Elsewhere WHERE component = 'application'")
         assert client.get("/version", 200).json["schema"] == sql("SELECT max(version) FROM Schema_Version")[0][0]
         assert "of the engine is needed, 0 was found" in client.get("/ready", 503).json["error"]
     finally:

@@ -12,14 +12,15 @@ import os
 from pathlib import Path
 from typing import Any, cast
 
-from flask import current_app, g, request
+from flask import current_app, request
 from FlaskSimpleAuth import Flask
 
-from engine.auth import audit, groups, session
+from engine.auth import audit, groups, session, user
 from engine.auth.passwords import Passwords
 from engine.auth.rules import is_user, is_user_or_admin
 from engine.auth.schemes import Auth
 from engine.db.reference import db
+from engine.http.request import here
 from engine.metrics import counters
 from engine.problem import Problem
 from engine.types import Cursor
@@ -36,7 +37,7 @@ def standing() -> dict[str, Any]:
     if login is None:
         return {"user": None, "id": None, "groups": []}
     checks = current_app.config["FSA_GROUP_CHECK"]
-    return {"user": login, "id": g.user["id"], "groups": [group for group, check in checks.items() if check(login)]}
+    return {"user": login, "id": user.caller()["id"], "groups": [group for group, check in checks.items() if check(login)]}
 
 
 def check_caller() -> None:
@@ -44,14 +45,14 @@ def check_caller() -> None:
 
     :raises Problem: he is not, run the request again.
     """
-    db.assume(g.assumption)
+    db.assume(here().assumption)
     db.verify()
 
 
 def log_in(renewable: bool = False) -> dict[str, Any]:
     """A session for the caller: its token, when that expires, and what renews it, see `session.begin`."""
     counters.count("stuff_auth_events_total", event="LOGIN")
-    return session.begin(_auth().tokens, g.user, renewable)
+    return session.begin(_auth().tokens, user.caller(), renewable)
 
 
 def token() -> str:
@@ -66,15 +67,15 @@ def renew(text: str) -> dict[str, Any]:
 
 def list_sessions(after: Cursor, size: int) -> dict[str, Any]:
     """A page of the caller's sessions."""
-    user = g.user
-    names = {"uid": user["id"], "epoch": user["epoch"], "current": user.get("sid")}
+    row = user.caller()
+    names = {"uid": row["id"], "epoch": row["epoch"], "current": row.get("sid")}
     return cast(dict[str, Any], db.list_sessions(**names, after=after.of("-sid").number, size=size))
 
 
 def end_session(sid: int) -> int | None:
     """End a session of the caller: its key, None if there is no such one."""
-    audit.event("LOGOUT", g.user["login"])
-    return cast(int | None, db.del_session(uid=g.user["id"], sid=sid))
+    audit.event("LOGOUT", user.caller()["login"])
+    return cast(int | None, db.del_session(uid=user.caller()["id"], sid=sid))
 
 
 def revoke(login: str) -> None:
@@ -126,7 +127,7 @@ def local_secret(path: Path) -> str:
 def init_app(app: Flask) -> None:
     """Tell FlaskSimpleAuth who is who."""
     conf = app.config
-    if conf["LOCAL"] and not conf.get("FSA_TOKEN_SECRET"):
+    if conf["LOCAL"] and not conf["FSA_TOKEN_SECRET"]:
         conf["FSA_TOKEN_SECRET"] = local_secret(Path(app.root_path, ".local", "token.secret"))
     auth = app.extensions["auth"] = Auth(conf)
     conf.setdefault("FSA_AUTH", ["token", "basic", "form", "scraper", "none"])

@@ -4,7 +4,7 @@ from typing import Any
 
 from engine.db.assumption import Assumption
 from engine.db.reference import db
-from engine.fast.lean import here
+from engine.http.request import here
 
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:
@@ -13,12 +13,19 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def known(user: dict[str, Any]) -> str:
-    here().g.user = user
+    here().user = user
     login: str = user["login"]
     return login
 
 
+def caller() -> dict[str, Any]:
+    """The row of who calls; there is one wherever a rule asks for a caller."""
+    user = here().user
+    assert user is not None  # noqa: S101
+    return user
+
+
 def assume(assumption: Assumption, read: bool = False) -> None:
     """Assume the caller's row unchanged, see `db.assume`; `auth.check_caller` does once more."""
-    here().g.assumption = assumption
+    here().assumption = assumption
     db.assume(assumption, read=read)

@@ -7,6 +7,7 @@ from engine.db.statement import Statement
 
 SQL = Path(__file__).parent.parent / "sql"
 QUERIES = SQL / "queries.sql"
+VERSION = max(int(path.name[:3]) for path in SQL.glob("migrations/[0-9]*.sql"))
 # queries of the application that the engine calls, and their parameters; docs/engine.md says what each must do
 ASKED = {
     "get_auth": "login",
@@ -31,17 +32,6 @@ ASKED = {
     "add_group": "uid name",
     "del_group": "uid name",
 }
-
-
-def version(folder: Path) -> int:
-    """The version of a schema, the number of its last migration.
-
-    :param folder: NNN-name.sql, at least one.
-    """
-    return max(int(path.name[:3]) for path in folder.glob("[0-9]*.sql"))
-
-
-VERSION = version(SQL / "migrations")
 
 
 def missing(queries: Mapping[str, Statement]) -> list[str]:
