@@ -202,7 +202,8 @@ def test_every_query_is_fit_for_the_schema() -> None:
 
 def test_an_application_that_lacks_a_query_of_the_engine_s_does_not_start(tmp_path: Path) -> None:
     queries = (HERE / "queries.sql").read_text().replace("set_epoch(login)", "end_epoch(login)")
-    (tmp_path / "queries.sql").write_text(re.sub(r"get_groups\(uid\)(.*?):uid", r"get_groups(key)\1:key", queries, flags=re.DOTALL))
+    queries = re.sub(r"(?s)get_groups\(uid\)(.*?):uid", r"get_groups(key)\1:key", queries)
+    (tmp_path / "queries.sql").write_text(queries)
     told = start(tmp_path, ANODB={"db": "postgres", "conn": "host=/nowhere", "queries": str(tmp_path / "queries.sql")})
     assert told.returncode == 1
     assert told.stderr.endswith(

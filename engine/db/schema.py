@@ -1,4 +1,4 @@
-"""The schema's two components, the engine's and the application's: their versions, and the queries that the one asks of the other."""
+"""The two components of the schema: the version of the engine's, and the queries that it asks of the application."""
 
 from collections.abc import Mapping
 from pathlib import Path

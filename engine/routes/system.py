@@ -51,7 +51,7 @@ def get_live() -> Live:
 # GET /ready: may requests be sent here
 @system.get("/ready", authorize="OPEN")
 def get_ready() -> Ready:
-    """Check the database, a session of the pool, and the versions of the schema."""
+    """Check the database, a session of the pool, and the version of the schema."""
     found = db.get_schema()
     for component, needed in (("engine", schema.VERSION), ("application", current_app.config["SCHEMA"])):
         if found[component] < needed:
