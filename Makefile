@@ -80,7 +80,7 @@ run: venv/.run ## start the server in the background, on HOST (127.0.0.1) and PO
 
 .PHONY: dev
 dev: venv/.run ## serve in the foreground with Flask's debugger, reloading at each change
-	@exec $(WITH_DB) $(FLASK) run --debug --extra-files "$(CURDIR)/queries.sql:$(APP_CONFIG)" --host $(or $(HOST),127.0.0.1) --port $(or $(PORT),5000)
+	@exec $(WITH_DB) $(FLASK) run --debug --extra-files "$(CURDIR)/queries.sql:$(CURDIR)/engine/sql/queries.sql:$(APP_CONFIG)" --host $(or $(HOST),127.0.0.1) --port $(or $(PORT),5000)
 
 .PHONY: stop
 stop: ## stop the server and the embedded database

@@ -1,7 +1,7 @@
 -- Something to look at, by `make demo` on a local instance: more stuff, users, objects, and a story in the trail.
 -- To run it again changes nothing. The users that it makes have susie's password.
 BEGIN;
-SELECT set_config('stuff.login', 'calvin', TRUE), set_config('stuff.request', 'demo', TRUE) \gset ignored_
+SELECT set_config('engine.login', 'calvin', TRUE), set_config('engine.request', 'demo', TRUE) \gset ignored_
 
 INSERT INTO Stuff(stuff)
   SELECT material || ' ' || thing
@@ -32,16 +32,16 @@ SELECT EXISTS (SELECT FROM Stuff WHERE stuff = 'Green glass lamp') AS told \gset
 \if :told
 \else
 BEGIN;
-SELECT set_config('stuff.login', 'susie', TRUE), set_config('stuff.request', 'demo-1', TRUE), set_config('stuff.address', '192.0.2.7', TRUE) \gset ignored_
+SELECT set_config('engine.login', 'susie', TRUE), set_config('engine.request', 'demo-1', TRUE), set_config('engine.address', '192.0.2.7', TRUE) \gset ignored_
 UPDATE Stuff SET stuff = 'Glass lamp, chipped' WHERE stuff = 'Glass lamp';
 COMMIT;
 BEGIN;
-SELECT set_config('stuff.login', 'hobbes', TRUE), set_config('stuff.request', 'demo-2', TRUE), set_config('stuff.address', '192.0.2.8', TRUE) \gset ignored_
+SELECT set_config('engine.login', 'hobbes', TRUE), set_config('engine.request', 'demo-2', TRUE), set_config('engine.address', '192.0.2.8', TRUE) \gset ignored_
 UPDATE Stuff SET stuff = 'Glass lamp, mended' WHERE stuff = 'Glass lamp, chipped';
 INSERT INTO Owned(object, owner) SELECT 'Pot of glue', id FROM Utilisateur WHERE login = 'hobbes';
 COMMIT;
 BEGIN;
-SELECT set_config('stuff.login', 'calvin', TRUE), set_config('stuff.request', 'demo-3', TRUE), set_config('stuff.address', '192.0.2.9', TRUE) \gset ignored_
+SELECT set_config('engine.login', 'calvin', TRUE), set_config('engine.request', 'demo-3', TRUE), set_config('engine.address', '192.0.2.9', TRUE) \gset ignored_
 UPDATE Stuff SET stuff = 'Green glass lamp' WHERE stuff = 'Glass lamp, mended';
 DELETE FROM Owned WHERE object = 'Pot of glue';
 UPDATE Utilisateur SET isAdmin = FALSE WHERE login = 'rosalyn';

@@ -1,5 +1,5 @@
 -- Shard what users own by its owner, on Citus 11 or later; docs/decisions/059-citus.md says what was shown, what was read.
--- On the coordinator, after create.sql, as the owner of the tables; app is the application's role:
+-- On the coordinator, after both create.sql, as the owner of the tables; app is the application's role:
 --   psql -1 -v ON_ERROR_STOP=1 -v app=ROLE -f deploy/citus.sql
 -- Each node needs citus.enable_unsafe_triggers = on before: the version of a row is counted where the row is.
 

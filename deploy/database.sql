@@ -14,6 +14,6 @@ GRANT CONNECT ON DATABASE :"db" TO :"app";
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT ALL ON SCHEMA public TO :"owner";
 GRANT USAGE ON SCHEMA public TO :"app";
--- more is in deploy/grants.sql, table by table
+-- more is in engine/sql/grants.sql and deploy/grants.sql, table by table
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT SELECT, INSERT ON TABLES TO :"app";
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT USAGE ON SEQUENCES TO :"app";

@@ -15,6 +15,7 @@ from FlaskSimpleAuth import ErrorResponse
 from engine import settings
 from engine.auth import attempts, auth
 from engine.db.reference import db
+from engine.db.schema import QUERIES, missing
 from engine.http import cors
 from engine.problem import Problem
 from engine.types import Login
@@ -187,16 +188,26 @@ def init_app(app: Flask) -> None:
     """
     for command in (doctor, admin, audit_verify):
         app.cli.add_command(command)
+    refuse(app, missing(db.queries))
     if app.config["LOCAL"]:
         found = cors.faults(app.config["CORS_ORIGINS"])
         context = click.get_current_context(silent=True)
         if context is None or context.info_name == "run":  # a server
-            found += db.faults(Path(app.root_path, app.config["ANODB"]["queries"]))
+            for path in (QUERIES, Path(app.root_path, app.config["ANODB"]["queries"])):
+                found += db.faults(path)
     else:
         found, users = faults(app, app.config), open_doors(app)
         if users is None:
             app.logger.warning("the database is away: not checked for demonstration users")
         found += users or []
+    refuse(app, found)
+
+
+def refuse(app: Flask, found: list[str]) -> None:
+    """Refuse to start with these faults, if there are any.
+
+    :raises SystemExit: with all of them; in debug mode RuntimeError.
+    """
     if found:
         why = "refusing to start:\n- " + "\n- ".join(found)
         raise RuntimeError(why) if app.debug else SystemExit(why)  # the reloader goes on after an Exception

@@ -282,12 +282,13 @@ def load(link: psycopg.Connection, env: dict[str, str], reset: bool) -> None:
         return
     with link:  # its transaction keeps other starters out while psql, a session of its own, loads
         link.execute("SELECT pg_advisory_xact_lock(hashtext('stuff'))")
-        loaded = link.execute("SELECT WHERE to_regclass('stuff') IS NOT NULL").rowcount
+        loaded = link.execute("SELECT WHERE to_regclass('schema_version') IS NOT NULL").rowcount
         if reset or not loaded:
-            scripts = [f"-f{name}.sql" for name in ["drop"] * loaded + ["create", "data"]]
+            names = ["drop", "engine/sql/drop"] * loaded + ["engine/sql/create", "create", "data"]
+            scripts = [f"-f{name}.sql" for name in names]
             if subprocess.run(["psql", "-qX1", "-v", "ON_ERROR_STOP=1", *scripts], cwd=ROOT, env=env).returncode:
                 die(f"loading failed, nothing is changed: {place(env)}")
-        elif subprocess.run([ROOT / "migrations" / "migrate"], env=env, stdout=sys.stderr).returncode:
+        elif subprocess.run([ROOT / "engine" / "sql" / "migrate"], env=env, stdout=sys.stderr).returncode:
             how = f"make db.reset APP_DB={env.get('PGDATABASE', '')}"
             die(f"a migration failed: {place(env)}; `{how}` starts that one anew, without its data")
 

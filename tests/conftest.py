@@ -28,7 +28,10 @@ from FlaskTester import ft_authenticator, ft_client  # noqa: F401
 from engine import embedded
 
 HERE = Path(__file__).parent.parent
-QUERIES = re.findall(r"^-- name: (\w+)\(([^)]*)\)", (HERE / "queries.sql").read_text(), re.MULTILINE)  # and their parameters
+SQL = HERE / "engine" / "sql", HERE  # the engine's scripts, then the application's; what undoes them goes backwards
+CREATE, QUERY = ("".join((folder / name).read_text() for folder in SQL) for name in ("create.sql", "queries.sql"))
+DROP, TRUNCATE = ("".join((folder / name).read_text() for folder in SQL[::-1]) for name in ("drop.sql", "truncate.sql"))
+QUERIES = re.findall(r"^-- name: (\w+)\(([^)]*)\)", QUERY, re.MULTILINE)  # and their parameters
 DEFAULTS = {"FLASK_TESTER_APP": "app:app", "APP_CONFIG": str(HERE / "tests" / "app.conf"), "BCRYPT_COST": "4"}
 os.environ |= DEFAULTS | os.environ
 URL = os.environ["FLASK_TESTER_APP"].rstrip("/")
@@ -84,7 +87,7 @@ def _is_on_our_database(run: Callable[..., list[Any]]) -> bool:
     """Write a version of the schema by SQL and read it over HTTP."""
     mark = random.randrange(10**6, 2**31)
     try:
-        run("INSERT INTO Schema_Version(version, name, checksum) VALUES (%s, 'mark of the tests', '')", mark)
+        run("INSERT INTO Schema_Version VALUES (%s, 'mark of the tests', '', now(), 'application')", mark)
         return bool(requests.get(f"{URL}/version", timeout=30).json()["schema"] == mark)
     except (requests.RequestException, LookupError, TypeError) as error:
         pytest.exit(f"{URL}/version does not tell its schema: {error}", 3)
@@ -123,7 +126,7 @@ def fresh_data(sql: Callable[..., list[Any]]) -> str:
     values = ", ".join("('{}', '{}', {})".format(*row) for row in csv.reader(users.splitlines()))
     data = (HERE / "data.sql").read_text()
     data = re.sub(r"(?m)^\\copy (.*) FROM PROGRAM .*$", lambda copy: f"INSERT INTO {copy[1]} VALUES {values};", data)
-    empty = (HERE / "truncate.sql").read_text()
+    empty = TRUNCATE
     if sql("SELECT 1 FROM pg_roles WHERE rolname = current_user AND rolsuper"):  # DELETE makes no files: 100 times as fast
         tables = sql(
             "SELECT relname FROM pg_stat_user_tables WHERE schemaname = current_schema() AND relname <> 'schema_version'"

@@ -82,7 +82,7 @@ def test_while_redis_is_away_postgresql_counts(
 ) -> None:
     from engine.auth import attempts
 
-    caplog.set_level(logging.INFO, "stuff.attempts")
+    caplog.set_level(logging.INFO, "engine.attempts")
     away.away, before = True, counted("stuff_attempts_total").get("postgresql", 0)
     for status in [401] * 5 + [429] * 5:
         client.get("/hello", status, headers=basic("hobbes", "guess"))

@@ -320,7 +320,8 @@ def test_the_role_of_the_application_adds_to_the_trail_and_seals_it_but_does_no_
             sql(f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA {schema} TO {role}")
             sql(f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA {schema} TO {role}")
             sql(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}")
-            sql((HERE / "deploy" / "grants.sql").read_text().replace(':"app"', role))
+            for folder in ("engine/sql", "deploy"):
+                sql((HERE / folder / "grants.sql").read_text().replace(':"app"', role))
         sql(f"SET LOCAL ROLE {role}; INSERT INTO Stuff(stuff) VALUES ('Lamp'); INSERT INTO Audit(event) VALUES ('LOGIN')")
         assert sql("SELECT event FROM Audit ORDER BY aid") == [("INSERT",), ("LOGIN",)]
         assert sql("SELECT seal_audit(10)") == [(0,)]  # this transaction is not over

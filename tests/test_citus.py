@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import HERE, QUERIES
+from conftest import CREATE, DROP, HERE, QUERIES
 
 pytestmark = pytest.mark.internal
 CITUS = (HERE / "deploy" / "citus.sql").read_text().replace(':"app"', "CURRENT_USER")
@@ -61,7 +61,7 @@ def scratch(sql: Any, fresh_data: str) -> Iterator[Any]:
 
     sql("BEGIN")
     try:
-        for part in ((HERE / "drop.sql").read_text(), (HERE / "create.sql").read_text(), fresh_data, STAND_IN):
+        for part in (DROP, CREATE, fresh_data, STAND_IN):
             sql(part)
         yield sql
     finally:

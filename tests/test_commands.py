@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import HERE, basic
+from conftest import HERE, SQL, basic
 from inside import environment
 
 pytestmark = pytest.mark.internal
@@ -197,7 +197,20 @@ def test_a_broken_query_is_named_with_its_place(tmp_path: Path) -> None:
 def test_every_query_is_fit_for_the_schema() -> None:
     from database import db
 
-    assert db.faults(HERE / "queries.sql") == []
+    assert [fault for folder in SQL for fault in db.faults(folder / "queries.sql")] == []
+
+
+def test_an_application_that_lacks_a_query_of_the_engine_s_does_not_start(tmp_path: Path) -> None:
+    queries = (HERE / "queries.sql").read_text().replace("set_epoch(login)", "end_epoch(login)")
+    queries = re.sub(r"(?s)get_groups\(uid\)(.*?):uid", r"get_groups(key)\1:key", queries)
+    (tmp_path / "queries.sql").write_text(queries)
+    told = start(tmp_path, ANODB={"db": "postgres", "conn": "host=/nowhere", "queries": str(tmp_path / "queries.sql")})
+    assert told.returncode == 1
+    assert told.stderr.endswith(
+        "refusing to start:\n"
+        "- the application's queries lack set_epoch(login), which the engine calls (docs/engine.md)\n"
+        "- the application's query get_groups(key) is called as get_groups(uid) by the engine (docs/engine.md)\n"
+    )
 
 
 @pytest.mark.parametrize(("command", "debug"), [(["flask"], False), (["gunicorn"], False), (["gunicorn"], True)])

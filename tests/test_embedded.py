@@ -193,7 +193,9 @@ def test_an_empty_database_is_loaded_a_full_one_is_kept_and_reset_says_so(
     ask(server("loaded"), "INSERT INTO Stuff(stuff) VALUES ('Lamp')")
     assert load() == 3
     assert load(reset=True) == 2
-    for name, text in {"drop": "DROP TABLE Stuff", "create": "SELECT broken", "data": ""}.items():
+    (tmp_path / "engine" / "sql").mkdir(parents=True)
+    scripts = {"drop": "DROP TABLE Stuff", "create": "SELECT broken", "data": ""}
+    for name, text in (scripts | {"engine/sql/drop": "", "engine/sql/create": ""}).items():
         (tmp_path / f"{name}.sql").write_text(text + ";\n")
     monkeypatch.setattr(embedded, "ROOT", tmp_path)
     with pytest.raises(SystemExit, match=r"loading failed, nothing is changed: host /.*, database loaded"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HERE, QUERIES
+from conftest import CREATE, DROP, HERE, QUERIES, TRUNCATE
 
 ALONE = {"engine.embedded", "pass2csv"}  # commands, that nothing imports
 # the rooms of the engine, and which others each may import
@@ -120,6 +120,32 @@ def test_a_route_holds_no_sql_no_request_and_no_commit() -> None:
         assert not re.search(r"\b(SELECT|INSERT|UPDATE|DELETE FROM)\b|\brequest\b(?! )|\.commit\(|\.rollback\(", code), path
 
 
+def calls(folder: str) -> set[str]:
+    """The queries that a part of the code calls; an assumed one has two more, with locks."""
+    code = "".join(path.read_text() for path in HERE.glob(f"{folder}/**/*.py"))
+    assumed = {name + how for name in re.findall(r'db\.assumption\(\s*"(\w+)"', code) for how in ("", "_lock", "_share")}
+    return {name for name, _ in QUERIES} & (assumed | set(re.findall(r"\bdb\.(\w+)\(", code)))
+
+
+def test_what_the_engine_calls_of_the_application_is_asked_of_it_and_documented() -> None:
+    from engine.db import schema
+
+    own = set(re.findall(r"^-- name: (\w+)", schema.QUERIES.read_text(), re.MULTILINE))
+    assert calls("engine") - own == schema.ASKED.keys()
+    assert own <= calls("engine")
+    told = (HERE / "docs" / "engine.md").read_text()
+    for name, parameters in schema.ASKED.items():
+        assert f"`{name}({', '.join(parameters.split())})`" in told, name
+
+
+def test_the_engine_s_sql_names_nothing_of_the_application() -> None:
+    text = "".join(path.read_text().lower() for path in HERE.glob("engine/sql/**/*") if path.is_file())
+    assert "stuff" not in text
+    tables = re.findall(r"^CREATE TABLE (\w+)", (HERE / "create.sql").read_text(), re.MULTILINE)
+    code = "".join(re.sub("--.*", "", path.read_text()).lower() for path in HERE.glob("engine/sql/**/*.sql"))
+    assert [table for table in tables if re.search(rf"\b{table.lower()}\b", code)] == []
+
+
 def test_every_query_is_called() -> None:
     code = "".join(path.read_text() for path in [*HERE.glob("engine/**/*.py"), *HERE.glob("routes/*.py")])
     for name, _ in QUERIES:
@@ -152,12 +178,12 @@ def test_drop_mirrors_create_and_truncate_empties_all(sql: Any, fresh_data: str)
     before = objects(sql)
     sql("BEGIN")
     try:
-        sql((HERE / "drop.sql").read_text())
+        sql(DROP)
         assert objects(sql) == []
-        sql((HERE / "create.sql").read_text())
+        sql(CREATE)
         assert objects(sql) == before
         sql(fresh_data)
-        sql((HERE / "truncate.sql").read_text())
+        sql(TRUNCATE)
         tables = [row[0] for row in sql("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")]
         filled = [table for table in tables if sql(f"SELECT count(*) FROM {table}") != [(0,)]]
         assert filled == ["schema_version"]

@@ -1,5 +1,6 @@
-"""The way from one schema to the next: migrations/, its runner, and create.sql, which is where they lead."""
+"""The way from one schema to the next: both tracks of migrations, their runner, and create.sql, which is where they lead."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -10,12 +11,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import HERE
+from conftest import HERE, SQL
 
 pytestmark = pytest.mark.internal  # of files and a database of its own schemas: no server takes part
 
-STEPS = sorted((HERE / "migrations").glob("[0-9]*.sql"))
-LAST = int(STEPS[-1].name[:3])
+TRACKS = [[str(step.relative_to(HERE)) for step in sorted((folder / "migrations").glob("[0-9]*.sql"))] for folder in SQL]
+STEPS = [step for track in TRACKS for step in track]
+LAST = len(TRACKS[1])
+CREATE = [argument for folder in SQL for argument in ("-f", str(folder / "create.sql"))]
 
 
 class Place:
@@ -24,10 +27,11 @@ class Place:
     def __init__(self, sql: Any, name: str, folder: Path) -> None:
         self.sql, self.name, self.folder = sql, name, folder
         self.env = os.environ | {"PGOPTIONS": f"-c search_path={name}", "LOCK_TIMEOUT": "200ms"}
-        shutil.copytree(HERE / "migrations", folder)
+        shutil.copytree(HERE / "engine" / "sql", folder / "engine" / "sql")
+        shutil.copytree(HERE / "migrations", folder / "migrations")
 
     def start(self, *args: str) -> subprocess.Popen[str]:
-        command = [str(self.folder / "migrate"), *args]
+        command = [str(self.folder / "engine" / "sql" / "migrate"), *args]
         return subprocess.Popen(command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def migrate(self, *args: str) -> tuple[int, list[str], str]:
@@ -37,16 +41,16 @@ class Place:
         return run.returncode, out.splitlines(), err
 
     def add(self, text: str, name: str = "more") -> str:
-        version = len(list(self.folder.glob("[0-9]*.sql"))) + 1
-        file = self.folder / f"{version:03d}-{name}.sql"
+        folder = self.folder / "migrations"
+        file = folder / f"{len(list(folder.glob('[0-9]*.sql'))) + 1:03d}-{name}.sql"
         file.write_text(text + "\n")
-        return file.name
+        return f"migrations/{file.name}"
 
     def psql(self, *args: str) -> None:
         subprocess.run(["psql", "-qX1", "-v", "ON_ERROR_STOP=1", *args], env=self.env, cwd=HERE, check=True)
 
     def versions(self) -> Any:
-        return self.sql(f"SELECT version, name, checksum FROM {self.name}.Schema_Version ORDER BY 1")
+        return self.sql(f"SELECT component, version, name, checksum FROM {self.name}.Schema_Version ORDER BY 1, 2")
 
     def dump(self) -> str:
         """The schema as text, whatever its name."""
@@ -64,7 +68,7 @@ def parts(dump: str) -> set[str]:
 @pytest.fixture
 def place(sql: Any, tmp_path: Path) -> Iterator[Place]:
     sql("CREATE SCHEMA steps")
-    yield Place(sql, "steps", tmp_path / "migrations")
+    yield Place(sql, "steps", tmp_path)
     sql("SET client_min_messages = error")
     sql("DROP SCHEMA steps CASCADE")
 
@@ -75,18 +79,61 @@ def migrated(place: Place) -> Place:
     return place
 
 
-def test_create_is_the_sum_of_the_migrations(place: Place) -> None:
-    place.psql("-f", "create.sql")
-    created = place.dump(), place.versions()
+def check_equal(place: Place, found: str) -> None:
+    """Compare the schema with one that the scripts make, its versions as well."""
+    migrated, versions = place.dump(), place.versions()
     place.sql("DROP SCHEMA steps CASCADE")
     place.sql("CREATE SCHEMA steps")
-    assert place.migrate() == (0, [step.name for step in STEPS], "")
-    migrated = place.dump()
-    assert parts(created[0]) - parts(migrated) == set(), "in create.sql alone"
-    assert parts(migrated) - parts(created[0]) == set(), "in migrations/ alone"
-    assert migrated.splitlines() == created[0].splitlines()  # the order of columns, too
-    assert place.versions() == created[1]
+    place.psql(*CREATE)
+    created = place.dump()
+    assert parts(created) - parts(migrated) == set(), "in create.sql alone"
+    assert parts(migrated) - parts(created) == set(), f"{found} alone"
+    assert migrated.splitlines() == created.splitlines()  # the order of columns, too
+    assert versions == place.versions()
+
+
+def test_create_is_the_sum_of_the_migrations(place: Place) -> None:
+    assert place.migrate() == (0, STEPS, "")
     assert place.migrate() == (0, [], "")
+    check_equal(place, "in migrations/")
+
+
+LATER = [step for step in STEPS if not step.endswith("-initial.sql")]  # than 1.0.0
+
+
+def test_a_database_of_1_0_0_becomes_a_new_one(place: Place) -> None:
+    place.psql("-f", "tests/schema-1.0.0.sql", "-c", "INSERT INTO Stuff(stuff) VALUES ('kept')")
+    before = place.dump()
+    assert place.migrate("--pending") == (0, LATER, "")
+    assert place.migrate("--dry-run") == (0, LATER, "")
+    assert place.dump() == before
+    assert place.migrate() == (0, LATER, "")
+    assert place.migrate() == (0, [], "")
+    assert place.sql("SELECT stuff FROM steps.Stuff") == [("kept",)]
+    check_equal(place, "in a database of 1.0.0")
+
+
+def test_an_application_s_own_migrations_and_tables_of_1_0_0_go_on(place: Place) -> None:
+    note = "CREATE TABLE Note(nid INT PRIMARY KEY, pword TEXT, text TEXT);\n"
+    note += "CREATE TRIGGER note_audit AFTER INSERT OR UPDATE ON Note FOR EACH ROW EXECUTE FUNCTION audit_change('nid');"
+    for step in TRACKS[1][1:]:
+        (place.folder / step).unlink()
+    new = place.add(note, "note")
+    checksum = hashlib.sha256(note.encode()).hexdigest()
+    row = f"INSERT INTO Schema_Version(version, name, checksum) VALUES (2, 'note', '{checksum}')"
+    place.psql("-f", "tests/schema-1.0.0.sql", "-f", str(place.folder / new), "-c", row)
+    assert place.migrate() == (0, [step for step in LATER if step in TRACKS[0]], "")
+    assert ("application", 2, "note", checksum) in place.versions()
+    place.psql("-c", "INSERT INTO Note VALUES (1, '$', 'a')")
+    assert place.sql("SELECT key, after::TEXT FROM steps.Audit") == [("1", '{"nid": 1, "text": "a"}')]
+
+
+@pytest.mark.parametrize(("settings", "login"), [("engine", "calvin"), ("stuff", "hobbes"), ("shop", None)])
+def test_the_trail_names_who_changes_by_this_release_and_by_1_0_0(migrated: Place, settings: str, login: str) -> None:
+    said = f"SET application_name = 'stuff abc'; SET {settings}.login = '{login}'; SET {settings}.address = ''"
+    migrated.psql("-c", said, "-c", "INSERT INTO Stuff(stuff) VALUES ('Lamp')")
+    migrated.psql("-c", "SET application_name = ''", "-c", "INSERT INTO Stuff(stuff) VALUES ('Torch')")
+    assert migrated.sql("SELECT login, address FROM steps.Audit ORDER BY aid") == [(login, None), (None, None)]
 
 
 def test_a_difference_of_the_schema_names_the_table_and_the_column(migrated: Place) -> None:
@@ -96,18 +143,14 @@ def test_a_difference_of_the_schema_names_the_table_and_the_column(migrated: Pla
 
 
 def test_migrations_are_numbered_from_one_without_a_gap() -> None:
-    assert [int(step.name[:3]) for step in STEPS] == list(range(1, LAST + 1))
+    for track in TRACKS:
+        assert [int(Path(step).name[:3]) for step in track] == list(range(1, len(track) + 1))
 
 
 def test_what_was_sealed_before_the_order_of_transactions_stays_sealed(place: Place) -> None:
-    later = {step: step.read_text() for step in place.folder.glob("[0-9]*.sql") if step.name > "002"}
-    for step in later:
-        step.unlink()
-    assert place.migrate()[0] == 0
-    place.psql("-c", "INSERT INTO Stuff(stuff) VALUES ('a'), ('b'), ('c')")
+    rows = "INSERT INTO Stuff(stuff) VALUES ('a'), ('b'), ('c')"
+    place.psql("-f", "tests/schema-1.0.0.sql", "-c", rows)
     place.psql("-c", "SELECT seal_audit(10)", "-o", "/dev/null")
-    for step, text in later.items():
-        step.write_text(text)
     assert place.migrate()[0] == 0
     assert place.sql(
         "SELECT count(*), count(*) FILTER (WHERE s.xid = a.xid) FROM steps.Seal AS s JOIN steps.Audit AS a USING (aid)"
@@ -115,7 +158,7 @@ def test_what_was_sealed_before_the_order_of_transactions_stays_sealed(place: Pl
 
 
 def test_pending_ones_are_named_and_nothing_is_done(place: Place) -> None:
-    assert place.migrate("--pending") == (0, [step.name for step in STEPS], "")
+    assert place.migrate("--pending") == (0, STEPS, "")
     assert place.sql("SELECT FROM pg_class WHERE relnamespace = 'steps'::regnamespace") == []
 
 
@@ -136,12 +179,12 @@ def test_a_migration_that_fails_is_undone_and_those_before_it_stay(migrated: Pla
     status, _, why = migrated.migrate()
     assert status != 0
     assert "division by zero" in why
-    assert [row[0] for row in migrated.versions()] == list(range(1, LAST + 2))
+    assert [row[1] for row in migrated.versions() if row[0] == "application"] == list(range(1, LAST + 2))
     assert migrated.sql("SELECT to_regclass('steps.fine') IS NULL, to_regclass('steps.half') IS NULL") == [(False, True)]
 
 
 def test_a_migration_that_changed_after_it_was_applied_is_refused(migrated: Place) -> None:
-    (migrated.folder / STEPS[-1].name).write_text("SELECT 1;\n")
+    (migrated.folder / STEPS[-1]).write_text("SELECT 1;\n")
     new = migrated.add("CREATE TABLE More(x INT);")
     status, named, why = migrated.migrate()
     assert (status != 0, named) == (True, [])
@@ -167,7 +210,7 @@ def test_a_lock_that_is_not_had_is_not_waited_for_long(migrated: Place) -> None:
             status, _, why = migrated.migrate(*mode)
             assert status != 0
             assert "lock timeout" in why
-    assert migrated.versions()[-1][0] == LAST
+    assert len(migrated.versions()) == len(STEPS)
     assert migrated.migrate()[0] == 0
 
 
@@ -177,7 +220,7 @@ def test_of_two_at_once_one_does_it(place: Place) -> None:
     runs = [place.start(), place.start()]
     results = [(run.communicate(), run.returncode) for run in runs]
     assert [status for _, status in results] == [0, 0], results
-    assert sorted("".join(out for (out, _), _ in results).splitlines()) == [step.name for step in STEPS] + [new]
+    assert sorted("".join(out for (out, _), _ in results).splitlines()) == sorted([*STEPS, new])
 
 
 def test_make_run_migrates_a_local_instance_and_no_other(place: Place, monkeypatch: Any, tmp_path: Path) -> None:
@@ -191,7 +234,7 @@ def test_make_run_migrates_a_local_instance_and_no_other(place: Place, monkeypat
     config = tmp_path / "some.conf"
     monkeypatch.setenv("APP_CONFIG", str(config))
     monkeypatch.setattr(embedded, "ROOT", tmp_path)
-    place.psql("-f", "create.sql", "-c", "INSERT INTO Stuff(stuff) VALUES ('kept')")
+    place.psql(*CREATE, "-c", "INSERT INTO Stuff(stuff) VALUES ('kept')")
     new = place.add("CREATE TABLE More(x INT);")
     state = "SELECT to_regclass('steps.more')::TEXT, stuff FROM steps.Stuff"
     load(local=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HERE, MOUNT, basic, bearer
+from conftest import CREATE, HERE, MOUNT, basic, bearer
 from FlaskSimpleAuth import Cookie, FileStorage, Header, JsonData
 from openapi_spec_validator import validate
 from openapi_spec_validator.readers import read_from_filename
@@ -223,7 +223,7 @@ def test_the_catalogue_has_every_code_that_is_used() -> None:
             if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "Problem":
                 used |= {one.value for one in node.args[2:3] if isinstance(one, ast.Constant)}
                 used |= {one.value.value for one in node.keywords if one.arg == "code" and isinstance(one.value, ast.Constant)}
-    used |= set(re.findall(r"HINT = '(\w+)'", (HERE / "create.sql").read_text()))
+    used |= set(re.findall(r"HINT = '(\w+)'", CREATE))
     used |= {"invalid_parameter", "duplicate", "insecure_transport"}  # of errors.answer
     assert {code for code in used if code} == set(SPECIFIC)
     assert not set(SPECIFIC) & {code for code, _ in CODES.values()}

@@ -12,7 +12,7 @@ def test_version_says_what_runs(client: Any, sql: Any) -> None:
     assert version.keys() == {"app", "version", "schema", "now", "user", "id", "groups"}
     assert version["app"] == "stuff"
     assert version["user"] is None
-    assert [(version["schema"],)] == sql("SELECT max(version) FROM Schema_Version")
+    assert [(version["schema"],)] == sql("SELECT max(version) FROM Schema_Version WHERE component = 'application'")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+[+-]\d\d:\d\d", version["now"])
 
 
@@ -44,18 +44,31 @@ def test_live_and_ready(client: Any) -> None:
     assert client.get("/ready", 200).json["ready"] is True
 
 
-def test_an_outdated_schema_is_not_ready(client: Any, sql: Any) -> None:
-    rows = sql("DELETE FROM Schema_Version RETURNING version, name, checksum, applied")
-    sql("INSERT INTO Schema_Version(version, name, checksum) VALUES (0, 'ancient', '')")
+@pytest.mark.parametrize("component", ["engine", "application"])
+def test_an_outdated_schema_is_not_ready(client: Any, sql: Any, component: str) -> None:
+    old = "DELETE FROM Schema_Version WHERE component = %s AND version > 1 RETURNING version, name, checksum, applied"
+    rows = sql(old, component)
     try:
         response = client.get("/ready", 503)
         assert response.json["code"] == "schema_outdated"
+        assert f"of the {component} is needed, 1 was found" in response.json["error"]
         assert response.headers["Retry-After"]
         client.get("/live", 200)
     finally:
-        sql("DELETE FROM Schema_Version")
         for row in rows:
-            sql("INSERT INTO Schema_Version VALUES (%s, %s, %s, %s)", *row)
+            sql("INSERT INTO Schema_Version VALUES (%s, %s, %s, %s, %s)", *row, component)
+
+
+def test_a_schema_of_one_track_is_told_and_not_ready(client: Any, sql: Any) -> None:
+    sql("ALTER TABLE Schema_Version RENAME TO Elsewhere")
+    try:
+        row = "version, name, checksum, applied"
+        sql(f"CREATE TABLE Schema_Version AS SELECT {row} FROM Elsewhere WHERE component = 'application'")
+        assert client.get("/version", 200).json["schema"] == sql("SELECT max(version) FROM Schema_Version")[0][0]
+        assert "of the engine is needed, 0 was found" in client.get("/ready", 503).json["error"]
+    finally:
+        sql("DROP TABLE IF EXISTS Schema_Version")
+        sql("ALTER TABLE Elsewhere RENAME TO Schema_Version")
 
 
 # every answer

@@ -13,7 +13,7 @@ OPEN = "_begin _context "
 # method, path, who, parameters, and the statements of each round trip
 COSTS: list[tuple[str, str, str, dict[str, str], list[str]]] = [
     ("GET", "/live", "nobody", {}, []),
-    ("GET", "/ready", "nobody", {}, ["get_now"]),
+    ("GET", "/ready", "nobody", {}, ["get_schema"]),
     ("GET", "/stuff/1", "nobody", {}, ["get_stuff_sid"]),
     ("GET", "/stuff", "nobody", {}, ["list_stuff_sid"]),
     ("GET", "/stuff", "nobody", {"filter": "C%"}, ["search_stuff"]),

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from engine.db.reference import db
 from engine.metrics import counters
 
-log = logging.getLogger("stuff.attempts")
+log = logging.getLogger("engine.attempts")
 
 PAUSE = 1.0  # seconds that a Redis which failed is left alone
 PREFIX = "stuff:attempt:"

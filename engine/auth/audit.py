@@ -12,7 +12,7 @@ from engine.http.transaction import READS
 from engine.metrics import counters
 from engine.problem import Problem
 
-log = logging.getLogger("stuff.audit")
+log = logging.getLogger("engine.audit")
 
 
 def context() -> tuple[str, str, str]:

@@ -26,7 +26,7 @@ from engine.db.unit import Work
 from engine.metrics import counters
 from engine.problem import Problem
 
-log = logging.getLogger("stuff.database")
+log = logging.getLogger("engine.database")
 
 UNWATCHED = (
     "-c idle_in_transaction_session_timeout=0"  # in debug mode a request may stand at a breakpoint for as long as it likes

@@ -18,7 +18,7 @@ from engine.db.watch import watch
 from engine.metrics import counters
 from engine.problem import Problem
 
-log = logging.getLogger("stuff.pool")
+log = logging.getLogger("engine.pool")
 
 MOMENT = 0.05  # seconds, in which a database that is there takes a connection, and stays there
 

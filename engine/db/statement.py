@@ -75,10 +75,11 @@ BEGIN_READ = Statement.make("_begin_read", "BEGIN READ ONLY")
 COMMIT = Statement.make("_commit", "COMMIT")
 ROLLBACK = Statement.make("_rollback", "ROLLBACK")
 # what the triggers and the server's own log may want to know of the request; local to the transaction
+NAME = "set_config('application_name', left(current_setting('application_name') || ' ' || :request, 63), TRUE)"
 CONTEXT = Statement.make(
     "_context",
-    "SELECT set_config('stuff.login', :login, TRUE), set_config('stuff.request', :request, TRUE),"
-    " set_config('stuff.address', :address, TRUE), set_config('application_name', left('stuff ' || :request, 63), TRUE)",
+    "SELECT set_config('engine.login', :login, TRUE), set_config('engine.request', :request, TRUE),"
+    " set_config('engine.address', :address, TRUE), " + NAME,
 )
-TRACE = Statement.make("_trace", "SELECT set_config('application_name', left('stuff ' || :request, 63), TRUE)")
+TRACE = Statement.make("_trace", "SELECT " + NAME)
 TIMEOUT = Statement.make("_timeout", "SELECT set_config('statement_timeout', :timeout, TRUE)")

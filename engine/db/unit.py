@@ -25,7 +25,7 @@ from engine.db.statement import COMMIT, CONTEXT, ROLLBACK, TRACE, Command, State
 from engine.metrics import counters
 from engine.problem import Problem
 
-log = logging.getLogger("stuff.database")
+log = logging.getLogger("engine.database")
 
 AGAIN = 1.0  # seconds until standbys are asked for again, of which none could be had
 Found = tuple[int, list[dict[str, Any]]]  # how many rows a statement touched, and those it returned

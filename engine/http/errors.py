@@ -15,7 +15,7 @@ from engine.http.request import here, there
 from engine.http.response import Response
 from engine.problem import CODES, Problem
 
-log = logging.getLogger("stuff.errors")
+log = logging.getLogger("engine.errors")
 
 RETRY_AFTER = "1"  # seconds, RFC 9110 10.2.3
 

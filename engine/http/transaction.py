@@ -12,6 +12,7 @@ from FlaskSimpleAuth import Flask, Request, Response, request
 
 from engine.db.database import DB
 from engine.db.reference import db, refer
+from engine.db.schema import QUERIES
 from engine.http.request import here
 from engine.problem import Problem
 
@@ -55,7 +56,7 @@ def connect_database(app: Flask) -> None:
     """Connect `db` to the configured databases, and each request to a unit of work."""
     conf = app.config
     settings = dict(conf["ANODB"])
-    settings["queries"] = str(Path(app.root_path, settings["queries"]))
+    settings["queries"] = [str(QUERIES), str(Path(app.root_path, settings["queries"]))]
     database = DB(
         read=conf["DATABASE_READ"],
         size=conf["DATABASE_POOL"],

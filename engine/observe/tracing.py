@@ -16,7 +16,7 @@ import urllib.request
 from collections import deque
 from typing import Any, NamedTuple
 
-log = logging.getLogger("stuff.tracing")
+log = logging.getLogger("engine.tracing")
 
 # https://www.w3.org/TR/trace-context/: a version above 00 may say more, ff is none, zeros are nobody
 PARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")

@@ -7,6 +7,7 @@ from flask import current_app
 from FlaskSimpleAuth import Blueprint, Response
 
 from engine.auth import auth
+from engine.db import schema
 from engine.db.reference import db
 from engine.http.wire import declare, url
 from engine.metrics import counters
@@ -51,10 +52,12 @@ def get_live() -> Live:
 @system.get("/ready", authorize="OPEN")
 def get_ready() -> Ready:
     """Check the database, a session of the pool, and the version of the schema."""
-    found, needed = db.get_now()["schema"], current_app.config["SCHEMA"]
-    if found < needed:
-        raise Problem(503, f"schema version {needed} is needed, {found} was found", "schema_outdated")
-    return {"ready": True, "schema": found}
+    found = db.get_schema()
+    for component, needed in (("engine", schema.VERSION), ("application", current_app.config["SCHEMA"])):
+        if found[component] < needed:
+            why = f"schema version {needed} of the {component} is needed, {found[component]} was found"
+            raise Problem(503, why, "schema_outdated")
+    return {"ready": True, "schema": found["application"]}
 
 
 # GET /metrics: for Prometheus

@@ -1,0 +1,9 @@
+-- What the application's role may do with the engine's tables beyond reading and adding, which it may everywhere (deploy/database.sql).
+-- Each deployment runs this, then deploy/grants.sql, as the owner, before the running release is replaced: it may give more, taking away
+-- waits for the next release.
+GRANT UPDATE, DELETE ON Attempt, Answer TO :"app";
+REVOKE INSERT ON Schema_Version FROM :"app";
+-- of the trail, columns that do not say when and in which transaction; what is sealed is for seal_audit, the owner's function, to say.
+-- The release before does with that
+REVOKE INSERT ON Audit, Seal, Era FROM :"app";
+GRANT INSERT (login, request, address, event, tab, key, before, after) ON Audit TO :"app";
