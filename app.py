@@ -18,6 +18,7 @@ from engine.routes.audit import trail
 from engine.routes.changes import changes
 from engine.routes.documents import documents
 from engine.routes.groups import groups
+from engine.routes.keys import keys
 from engine.routes.sessions import sessions
 from engine.routes.system import system
 from routes.account import account
@@ -74,7 +75,7 @@ audit.init_app(app)
 auth.init_app(app)
 commands.init_app(app)
 
-for blueprint in (system, account, sessions, users, groups, stuff, owned, compute, trail, changes, documents):
+for blueprint in (system, account, sessions, keys, users, groups, stuff, owned, compute, trail, changes, documents):
     app.register_blueprint(blueprint)
 
 # what was loaded stays, so the collector need not look at it again; and as requests leave next to nothing, it comes by seldom

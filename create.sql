@@ -102,6 +102,19 @@ CREATE TABLE Refresh(
 CREATE INDEX refresh_sid ON Refresh(sid);
 CREATE INDEX refresh_until ON Refresh(until);
 
+-- what programs call with instead of a password: each may do a part of what its user may, and is kept as a digest
+CREATE TABLE Api_Key(
+  kid SERIAL PRIMARY KEY,
+  uid INT NOT NULL CONSTRAINT api_key_uid_fkey REFERENCES Utilisateur ON DELETE CASCADE,
+  digest TEXT COLLATE "C" NOT NULL CONSTRAINT api_key_digest_key UNIQUE,
+  note TEXT COLLATE "C" NOT NULL,
+  scopes TEXT[] COLLATE "C" NOT NULL,
+  made TIMESTAMPTZ NOT NULL DEFAULT now(),
+  until TIMESTAMPTZ NOT NULL,
+  used TIMESTAMPTZ  -- to the minute
+);
+CREATE INDEX api_key_uid ON Api_Key(uid, kid);
+
 -- attempts at a password, counted exactly for all servers; worth nothing after a crash, hence not logged
 CREATE UNLOGGED TABLE Attempt(
   subject TEXT COLLATE "C" PRIMARY KEY,
@@ -278,4 +291,5 @@ INSERT INTO Schema_Version(version, name, checksum) VALUES
   (1, 'initial', '74bd190b3210205eb55183a3baf7738e514d8aea1bb68fe2d0eb59133ae59a15'),
   (2, 'trail', '4e3e1e606621b993ad4c8347b6cc861b3df19053cb16a7542f49906eefbd1a56'),
   (3, 'groups', '68564bb74bd343d19cde34ebc7816ad4ee27a83f1156f12f3b76bff6a43d445f'),
-  (4, 'sessions', 'b67d5fb2ae17ae5d1ca2d090d98cf733993320c12f18cfa2e01ea24315aa0792');
+  (4, 'sessions', 'b67d5fb2ae17ae5d1ca2d090d98cf733993320c12f18cfa2e01ea24315aa0792'),
+  (5, 'keys', '859e27809a65efa8857f048d352f67e3880d83efe5b69d4c5115d8188dcb4103');

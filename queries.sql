@@ -170,6 +170,24 @@ SELECT u.id, u.login, u.pword, u.isAdmin, u.epoch, u.groups, s.sid, s.salt
 FROM Utilisateur AS u JOIN Session AS s ON s.uid = u.id AND s.epoch = u.epoch
 WHERE u.login = :login AND s.digest = :digest FOR SHARE OF u FOR KEY SHARE OF s;
 
+-- name: get_auth_key(digest)^
+-- The same where a key came. @primary
+SELECT u.id, u.login, u.pword, u.isAdmin, u.epoch, u.groups, k.kid, k.scopes, extract(epoch FROM k.until)::FLOAT8 AS until
+FROM Utilisateur AS u JOIN Api_Key AS k ON k.uid = u.id
+WHERE k.digest = :digest;
+
+-- name: get_auth_key_lock(digest)^
+-- The same in the transaction of a write that rests on it: nobody removes the key meanwhile either.
+SELECT u.id, u.login, u.pword, u.isAdmin, u.epoch, u.groups, k.kid, k.scopes, extract(epoch FROM k.until)::FLOAT8 AS until
+FROM Utilisateur AS u JOIN Api_Key AS k ON k.uid = u.id
+WHERE k.digest = :digest FOR NO KEY UPDATE OF u FOR KEY SHARE OF k;
+
+-- name: get_auth_key_share(digest)^
+-- The same for what leaves the user's row alone.
+SELECT u.id, u.login, u.pword, u.isAdmin, u.epoch, u.groups, k.kid, k.scopes, extract(epoch FROM k.until)::FLOAT8 AS until
+FROM Utilisateur AS u JOIN Api_Key AS k ON k.uid = u.id
+WHERE k.digest = :digest FOR SHARE OF u FOR KEY SHARE OF k;
+
 -- name: set_pword_rehash(login, old, new)!
 -- Replace the hash of a password by a stronger one of the same: tokens live on. @autonomous
 UPDATE Utilisateur SET pword = :new
@@ -308,6 +326,35 @@ WITH texts AS (
 )
 DELETE FROM Session
 WHERE sid = ANY(ARRAY(SELECT sid FROM Session WHERE until < now() - INTERVAL '1 day' LIMIT 1000 FOR UPDATE SKIP LOCKED));
+
+--
+-- API_KEY
+--
+
+-- name: list_keys(uid, after, size)^
+-- A page of a user's keys, and where the next one begins if there is more; never a digest. @primary
+WITH page AS MATERIALIZED (
+  SELECT kid, note, scopes, made, until, used FROM Api_Key WHERE uid = :uid AND kid > coalesce(:after::INT, 0)
+  ORDER BY kid LIMIT :size::INT + 1
+)
+SELECT
+  (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
+  (SELECT json_build_array('kid', kid)
+   FROM page WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
+
+-- name: add_key(uid, digest, note, scopes, days)$
+-- A new key: its number.
+INSERT INTO Api_Key(uid, digest, note, scopes, until)
+VALUES (:uid, :digest, :note, string_to_array(:scopes, ' '), now() + make_interval(days => :days::INT))
+RETURNING kid;
+
+-- name: del_key(uid, kid)$
+-- Remove a key of a user.
+DELETE FROM Api_Key WHERE uid = :uid AND kid = :kid RETURNING kid;
+
+-- name: set_keys_used(kids)!
+-- Requests came with these keys; written at most once a minute. @autonomous
+UPDATE Api_Key SET used = now() WHERE kid = ANY(:kids::INT[]) AND coalesce(used < now() - INTERVAL '1 minute', TRUE);
 
 -- name: get_groups(uid)$
 -- The groups of a user by name, as a JSON array; ADMIN is one of them.

@@ -35,6 +35,8 @@ SPECIFIC = {
     "wrong_password": (400, "the old password is not right"),
     "invalid_refresh": (401, "a refresh text is good once and 30 days; one that comes again ends its session"),
     "insecure_transport": (403, "plain HTTP is for this machine alone, from another one it takes HTTPS"),
+    "scope_missing": (403, "the key lacks the scope that the message names"),
+    "key_not_allowed": (403, "a key may do nothing to its own account: use the password, or a token"),
     "cross_site": (403, "a page of another site may not do this, unless its origin is in CORS_ORIGINS"),
     "last_administrator": (409, "this is the last administrator"),
     "duplicate": (409, "what must be unique is taken already: `errors` names it"),

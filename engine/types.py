@@ -187,6 +187,34 @@ class Secret(Text):
     }
 
 
+class Days(Integer):
+    """How many days."""
+
+    low, high = 1, 365
+
+
+class Scopes(str):
+    """What a key is for, `noun:read`, `noun:write` or `*`: an array, or a text of them parted by blanks."""
+
+    most = 50
+    one = r"^(\*|[a-z][a-z0-9-]{0,62}:(read|write))$"
+    openapi: ClassVar[dict[str, Any]] = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": most,
+        "items": {"type": "string", "pattern": one},
+        "description": __doc__,
+    }
+
+    def __new__(cls, value: Any) -> Self:
+        found = value.split(" ") if isinstance(value, str) else value
+        if not isinstance(found, list) or not 1 <= len(found) <= cls.most:
+            refuse(f"must have 1 to {cls.most} scopes")
+        if not all(isinstance(scope, str) and re.fullmatch(cls.one, scope) for scope in found):
+            refuse("must be scopes such as owned:read, owned:write or *")
+        return super().__new__(cls, " ".join(sorted(set(found))))
+
+
 class Name(Text):
     """A name of the schema: PostgreSQL keeps 63 bytes of one."""
 
@@ -430,6 +458,24 @@ class Session(TypedDict):
     address: str
     agent: str
     current: bool
+
+
+class NewKey(TypedDict):
+    """A key, told this once."""
+
+    kid: RowKey
+    key: str
+
+
+class ApiKey(TypedDict):
+    """A key of a program, without the key: what it is for, until when, and when it was last used, to the minute."""
+
+    kid: RowKey
+    note: str
+    scopes: list[str]
+    made: datetime
+    until: datetime
+    used: datetime | None
 
 
 class Fault(TypedDict):

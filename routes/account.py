@@ -41,6 +41,7 @@ def post_login(login: Login, pword: Secret, refresh: Boolean | None = None) -> C
 
 # DELETE /login: log out, everywhere
 @account.delete("/login", authorize="AUTH")
+@declare(account=True)
 def delete_login(user: CurrentUser) -> None:
     """Log out: every token issued to this user so far is dead."""
     auth.revoke(user)

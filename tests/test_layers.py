@@ -47,6 +47,7 @@ ROOMS = [
     "engine.auth.passwords",
     "engine.auth.tokens",
     "engine.auth.session",
+    "engine.auth.keys",
     "engine.auth.schemes",
     "engine.auth.rules",
     "engine.auth.groups",

@@ -30,6 +30,9 @@ DELETE /login              401   401     401    401     401   204   204   204
 POST   /refresh            401   401     401    401     401   401   401   401
 GET    /sessions           401   401     401    401     401   200   200   200
 DELETE /sessions/<sid>     401   401     401    401     401   404   204   404
+GET    /keys               401   401     401    401     401   200   200   200
+POST   /keys               401   401     401    401     401   201   201   201
+DELETE /keys/<kid>         401   401     401    401     401   404   404   404
 GET    /whoami             401   401     401    401     401   200   200   200
 GET    /qui-suis-je        401   401     401    401     401   401   401   401
 POST   /password           401   401     401    401     401   400   400   204
@@ -78,6 +81,7 @@ SENT: dict[str, dict[str, Any]] = {
     "POST /register": {"login": "moe", "pword": "secret"},
     "POST /login": {"login": "hacker", "pword": "secret"},
     "POST /refresh": {"refresh": "no such text"},
+    "POST /keys": {"note": "reports", "scopes": ["owned:read"]},
     "POST /password": {"old": "hobbes", "new": "spaceman spiff"},
     "POST /users": {"login": "moe", "pass": "secret"},
     "PATCH /users/<uid>": {"admin": True},
@@ -111,7 +115,7 @@ def headers(client: Any, sql: Any) -> dict[str, dict[str, str]]:
 
 def concrete(path: str) -> str:
     """A path for its parameters' names."""
-    path = path.replace("console/<path:file>", "console/main.js").replace("<path:group>", "EDITOR")
+    path = path.replace("console/<path:file>", "console/main.js").replace("<path:group>", "EDITOR").replace("<kid>", "1")
     return path.replace("<sid>", "1").replace("<uid>", "2").replace("<oid>", "2").replace("<path:file>", "try.js")
 
 

@@ -22,12 +22,19 @@ from engine.auth.schemes import Auth
 from engine.db.reference import db
 from engine.metrics import counters
 from engine.problem import Problem
-from engine.types import Cursor
+from engine.types import Cursor, Scopes
 
 
 def caller() -> str | None:
     """The login on an open route, if good credentials came."""
-    return cast(Any, current_app).get_user(required=False) if "Authorization" in request.headers else None
+    if "Authorization" not in request.headers:
+        return None
+    try:
+        return cast(Any, current_app).get_user(required=False)
+    except Problem as problem:  # a key without the scope of this route
+        if problem.status != 403:
+            raise
+        return None
 
 
 def standing() -> dict[str, Any]:
@@ -81,6 +88,22 @@ def revoke(login: str) -> None:
     """Every token issued to this user so far is dead."""
     audit.event("LOGOUT", login)  # first: with the transaction begun, it would take a second session
     db.set_epoch(login=login)
+
+
+def list_keys(after: Cursor, size: int) -> dict[str, Any]:
+    """A page of the caller's keys."""
+    return cast(dict[str, Any], db.list_keys(uid=g.user["id"], after=after.of("kid").number, size=size))
+
+
+def add_key(note: str, scopes: Scopes, days: int) -> dict[str, Any]:
+    """A new key of the caller, see `Keys.add`."""
+    return _auth().keys.add(g.user, note, scopes, days)
+
+
+def del_key(kid: int) -> int | None:
+    """Remove a key of the caller: its number, None if there is no such one."""
+    audit.event("KEY_REMOVED", g.user["login"])
+    return cast(int | None, db.del_key(uid=g.user["id"], kid=kid))
 
 
 def hash_password(password: str, field: str = "pword") -> str:

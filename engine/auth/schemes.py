@@ -6,6 +6,7 @@ from typing import Any
 
 from FlaskSimpleAuth import ErrorResponse, Request, err, g
 
+from engine.auth.keys import Keys, check_scope
 from engine.auth.passwords import Passwords
 from engine.auth.session import Seen
 from engine.auth.tokens import Tokens
@@ -19,16 +20,21 @@ class Auth:
 
     def __init__(self, conf: dict[str, Any]) -> None:
         self.passwords, self.tokens, self.seen = Passwords(conf), Tokens(conf), Seen(conf["SESSION_SEEN"])
+        self.keys = Keys(conf["FSA_REALM"])
         self.key = (conf.setdefault("METRICS_KEY", None) or "").encode()
 
     def by_token(self, _: Any, request: Request) -> str:
-        """Scheme `token`: Authorization: Bearer TOKEN (RFC 6750)."""
+        """Scheme `token`: Authorization: Bearer TOKEN (RFC 6750), or a key."""
         token = _credentials("bearer")
         if token is None:
             raise ErrorResponse("missing token", 401)
-        user = self.tokens.check(token)
-        self.seen.note(user["sid"])
-        return known(user)
+        is_key = token.startswith(self.keys.prefix)
+        user = self.keys.check(token) if is_key else self.tokens.check(token)
+        login = known(user)
+        if is_key:
+            check_scope(user)
+        self.seen.note(user)
+        return login
 
     def by_basic(self, _: Any, request: Request) -> str | None:
         """Scheme `basic`: Authorization: Basic LOGIN:PASSWORD in base 64 (RFC 7617)."""
