@@ -26,9 +26,7 @@ from model import Stuff, StuffText
 EXAMPLES = json.loads((HERE / "docs" / "examples.json").read_text())
 # members whose value nobody knows beforehand
 SHOWN_ONCE = {"post /login", "post /refresh", "post /keys"}  # not kept for an Idempotency-Key
-VOLATILE = set(
-    ["role", "now", "version", "schema", "created", "at", "made", "seen", "until", "agent", "expires", "refresh", "used", "key"]
-)
+VOLATILE = {"role", "now", "version", "schema", "created", "at", "made", "seen", "until", "agent", "expires", "refresh"}
 SECRET = re.compile(r"stuff_[\w-]{43}|stuff:calvin:\d{14}:[0-9a-f]{64}|\$2b\$..\$.{53}")  # texts that are never the same
 
 
