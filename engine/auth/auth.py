@@ -30,7 +30,7 @@ def caller() -> str | None:
     if "Authorization" not in request.headers:
         return None
     try:
-        return cast(Any, current_app).get_user(required=False)
+        return cast(str | None, cast(Any, current_app).get_user(required=False))
     except Problem as problem:  # a key without the scope of this route
         if problem.status != 403:
             raise
