@@ -187,6 +187,16 @@ def test_of_ones_own(page: Page, sql: Any) -> None:
     assert sql("SELECT owner FROM Owned WHERE object = 'Ball'") == [(2,)]
 
 
+def test_another_page_begins_at_its_top(page: Page, sql: Any) -> None:
+    fill_up(sql)
+    page.reload()
+    expect(page.locator("tbody tr")).to_have_count(62)
+    page.mouse.wheel(0, 900)
+    page.wait_for_function("scrollY > 400")
+    go(page, "@system")
+    expect(page.get_by_role("heading", name="System")).to_be_in_viewport()
+
+
 def test_page_both_ways(page: Page, sql: Any) -> None:
     fill_up(sql)
     go(page, "/stuff?limit=25")
@@ -239,6 +249,10 @@ def test_rows_change_as_others_change_them(page: Page, sql: Any) -> None:
     sql("INSERT INTO Stuff(stuff) VALUES ('Bench')")
     expect(page.get_by_role("cell", name="Throne")).to_be_visible(timeout=8000)
     expect(page.locator("tr.fresh")).to_have_count(2)
+    page.get_by_role("search").get_by_label("filter").press_sequentially("Thr")
+    sql("UPDATE Stuff SET stuff = 'Armchair' WHERE sid = 1")
+    expect(page.get_by_role("cell", name="Armchair")).to_be_visible(timeout=8000)
+    expect(page.get_by_role("search").get_by_label("filter")).to_have_value("Thr")
 
 
 def test_many_at_once_line_by_line(page: Page, sql: Any) -> None:

@@ -16,6 +16,7 @@ export function List({ list, query, go, pulse }) {
   const known = Object.values(at).every((value) => value != null);
   const asked = Object.fromEntries([...query].filter(([name]) => !OWN.test(name)));
   const [page, setPage] = useState(null), [count, setCount] = useState(false), [act, setAct] = useState(null);
+  const [draft, setDraft] = useState({}); // a filter that is being typed stays when rows change
   const [fresh, setFresh] = useState(new Set());
   const back = useRef([]), filters = useRef(), shown = useRef({});
   const types = Object.fromEntries(list.op.filters.map(({ name, schema }) => [name, schema]));
@@ -74,10 +75,11 @@ export function List({ list, query, go, pulse }) {
       ${list.actions.filter((op) => may(op, session)).map((op) => html`<button key=${op.id} title=${op.summary} onClick=${() => setAct(op)}>${op.path.split("/").at(-1)}…</button>`)}
     </div>
     ${list.op.filters.length > 0 && html`<form class="filters" role="search" ref=${filters} key=${list.op.path} onSubmit=${(event) => event.preventDefault()}
-      onChange=${(event) => narrow({ [event.target.name]: event.target.value })}>${list.op.filters.map(({ name, schema }) => html`<label key=${name}>
+      onInput=${(event) => setDraft({ ...draft, [event.target.name]: event.target.value })}
+      onChange=${(event) => (setDraft({}), narrow({ [event.target.name]: event.target.value }))}>${list.op.filters.map(({ name, schema }) => html`<label key=${name}>
         <span>${name}</span>${schema.enum ? html`<select name=${name}><option value="">–</option>${schema.enum.map((one) =>
           html`<option selected=${query.get(name) === one}>${one}</option>`)}</select>`
-        : html`<input name=${name} value=${query.get(name) ?? ""} title=${schema.description} placeholder=${/LIKE/.test(schema.description) ? "%text%" : ""}
+        : html`<input name=${name} value=${draft[name] ?? query.get(name) ?? ""} title=${schema.description} placeholder=${/LIKE/.test(schema.description) ? "%text%" : ""}
           type=${schema.format === "date-time" ? "datetime-local" : "search"} />`}</label>`)}</form>`}
     ${page && !page.ok && html`<div class="fault" role="alert">${page.status === 401 ? "Log in to see this." : page.error}
       ${" "}<button onClick=${load}>Again</button></div>`}

@@ -91,6 +91,7 @@ function Console() {
   const wanted = model.lists.find((one) => one.op.path === path), shown = path ? list : lists[0];
   const title = path === "@overview" ? "Overview" : page?.title ?? shown?.title ?? "Console";
   useEffect(() => { document.title = `${title} · ${model.title}`; }, [title]);
+  useLayoutEffect(() => scrollTo(0, 0), [path]);
   useEffect(() => { if (!path && shown) location.replace(shown.home); }, [path]); // which is home stays so after a log-in
   const item = (href, text, on) => html`<li key=${href}><a href=${href} aria-current=${on ? "page" : undefined}>${text}</a></li>`;
   return html`<a class="skip" href="#main" onClick=${(event) => (event.preventDefault(), content.current.focus())}>To the content</a>

@@ -48,7 +48,7 @@ function Plot({ title, unit, lines }) {
   const step = 10 ** Math.floor(Math.log10(most)), top = Math.ceil(most / step) * step;
   const said = (value) => (value == null ? "–" : `${Number(value.toPrecision(value >= 100 ? 4 : 2)).toLocaleString()}${unit}`);
   const x = (place) => WIDE - (lines[0].values.length - 1 - place) * (WIDE / (KEPT / 2 - 1)), y = (value) => HIGH - (value / top) * (HIGH - 8);
-  const path = (values) => values.map((value, place) => value == null ? "" : `${values[place - 1] == null ? "M" : "L"}${x(place).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+  const path = (values) => values.map((value, place) => value == null ? "" : `${values[place - 1] == null ? "M" : "L"}${x(place).toFixed(1)} ${y(value).toFixed(1)}h0`).join("");
   return html`<figure class="card plot"><figcaption>${title}</figcaption>
     <svg viewBox=${`0 0 ${WIDE} ${HIGH + 2}`} role="img" aria-label=${`${title}: ${lines.map((line) => `${line.name} ${said(line.values.at(-1))}`).join(", ")}`}>
       ${[0, 0.5, 1].map((part) => html`<line class="grid" x1="0" x2=${WIDE} y1=${y(top * part)} y2=${y(top * part)} />`)}
