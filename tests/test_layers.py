@@ -44,6 +44,7 @@ ROOMS = [
     "engine.auth.hashing",
     "engine.auth.address",
     "engine.auth.user",
+    "engine.auth.rates",
     "engine.auth.passwords",
     "engine.auth.tokens",
     "engine.auth.session",

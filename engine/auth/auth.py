@@ -15,7 +15,7 @@ from typing import Any, cast
 from flask import current_app, g, request
 from FlaskSimpleAuth import Flask
 
-from engine.auth import audit, groups, session
+from engine.auth import audit, groups, rates, session
 from engine.auth.passwords import Passwords
 from engine.auth.rules import is_user, is_user_or_admin
 from engine.auth.schemes import Auth
@@ -152,6 +152,7 @@ def init_app(app: Flask) -> None:
     if conf["LOCAL"] and not conf.get("FSA_TOKEN_SECRET"):
         conf["FSA_TOKEN_SECRET"] = local_secret(Path(app.root_path, ".local", "token.secret"))
     auth = app.extensions["auth"] = Auth(conf)
+    rates.init_app(app)
     conf.setdefault("FSA_AUTH", ["token", "basic", "form", "scraper", "none"])
     conf.update(
         FSA_AUTH_DEFAULT=["token", "basic", "none"],

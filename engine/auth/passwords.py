@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 from cachetools import TTLCache
 from FlaskSimpleAuth import ErrorResponse, err
@@ -16,6 +16,7 @@ from engine.auth import audit
 from engine.auth.address import address
 from engine.auth.attempts import Attempts
 from engine.auth.hashing import Place
+from engine.auth.rates import refuse
 from engine.auth.user import assume, shown
 from engine.db.reference import db
 from engine.fast.lean import here
@@ -155,7 +156,7 @@ class Passwords:
         (made, forget), limits = self.attempts.add(login, address()), self.limits
         most = 1 if made["login"] > limits["login"] else limits["pair"]
         if made["pair"] > most or made["address"] > limits["address"]:
-            self._refuse("login", most, made["wait"])
+            refuse("login", most, self.period, made["wait"])
         return forget
 
     def _count_hash(self) -> None:
@@ -163,16 +164,6 @@ class Passwords:
         now = here(None)
         if now is None or vars(now.g).get("user", {}).get("isadmin"):
             return
-        made, wait = self.attempts.add_hash(address())
+        made, wait = self.attempts.add_one(f"h {address()}", self.period)
         if made > self.limits["hash"]:
-            self._refuse("hash", self.limits["hash"], wait)
-
-    def _refuse(self, policy: str, most: int, wait: int) -> NoReturn:
-        raise Problem(
-            429,
-            headers={
-                "Retry-After": str(wait),
-                "RateLimit-Policy": f'"{policy}";q={most};w={self.period}',
-                "RateLimit": f'"{policy}";r=0;t={wait}',
-            },
-        )
+            refuse("hash", self.limits["hash"], self.period, wait)

@@ -11,7 +11,7 @@ sessions = Blueprint("sessions", __name__)
 
 # POST /refresh: renew a session
 @sessions.post("/refresh", authorize="OPEN")
-@declare(stored=False, located=False)
+@declare(stored=False, located=False, limit="30/minute")
 def post_refresh(refresh: Secret) -> Created[LogIn]:
     """Get another token, and another refresh text, for a session.
 
