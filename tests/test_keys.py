@@ -133,3 +133,9 @@ def test_keys_used_are_written(client: Any, hobbes: Any, sql: Any) -> None:
 def test_basic_and_tokens_need_no_scope(client: Any, hobbes: Any) -> None:
     client.get("/owned/2", 200, headers=hobbes)
     client.get("/owned/2", 200, headers=bearer(client.get("/login", 200, headers=basic("hobbes", "susie")).json))
+
+
+def test_too_many_guesses_are_refused_on_open_routes_as_well(client: Any) -> None:
+    for _ in range(5):
+        assert client.get("/version", 200, headers=basic("hobbes", "guess")).json["user"] is None
+    client.get("/version", 429, headers=basic("hobbes", "guess"))

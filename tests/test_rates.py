@@ -11,7 +11,8 @@ from inside import answers, environment
 CODE = """
 import json, sys
 from app import app
-from engine.http.wire import declare, sent
+from engine.http.wire import declare
+from FlaskSimpleAuth import Response
 
 @app.get("/mine", authorize="AUTH")
 @declare(limit="2/hour")
@@ -25,8 +26,8 @@ def get_ours() -> None:
 
 @app.get("/file", authorize="OPEN")
 @declare(limit="1/day")
-def get_file() -> str:
-    return sent(b"text", "text/plain")
+def get_file() -> Response:
+    return Response(b"text", mimetype="text/plain")
 
 client = app.test_client()
 for path, headers in json.load(sys.stdin):
