@@ -166,6 +166,14 @@ def test_a_refusal_is_shown_where_it_was_asked_for(page: Page) -> None:
     expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("still referenced")
 
 
+def test_what_is_below_a_row_is_offered_with_it(page: Page) -> None:
+    log_in(page)
+    go(page, "/users")
+    open_row(page, "Users 1").get_by_role("button", name="List the groups of a user…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Ask").click()
+    expect(page.get_by_role("dialog").locator("output")).to_contain_text("ADMIN")
+
+
 def test_what_one_may_not_do_is_not_offered(page: Page) -> None:
     links = page.get_by_role("navigation").get_by_role("link")
     expect(links.filter(has_text="Users")).to_have_count(0)
@@ -192,7 +200,7 @@ def test_another_page_begins_at_its_top(page: Page, sql: Any) -> None:
     page.reload()
     expect(page.locator("tbody tr")).to_have_count(62)
     page.mouse.wheel(0, 900)
-    page.wait_for_function("scrollY > 400")
+    expect(page.get_by_role("heading", name="Stuff")).not_to_be_in_viewport()
     go(page, "@system")
     expect(page.get_by_role("heading", name="System")).to_be_in_viewport()
 

@@ -67,7 +67,7 @@ export function Row({ list, at, id, found, pulse, close, changed }) {
       : html`<${Form} key=${now.etag} op=${edit} at=${here} row=${now.row} etag=${now.etag} send="Save" onDone=${saved} onConflict=${disputed}
         onInput=${() => (dirty.current = true)} />`)}
     <div class="buttons">${may(remove, me) && html`<button class="danger" onClick=${() => setAct(remove)}>Delete…</button>`}
-      ${list.rowActions.filter((op) => may(op, me)).map((op) => html`<button key=${op.id} onClick=${() => setAct(op)}>${op.summary}…</button>`)}</div>
+      ${list.rowActions.filter((op) => may(op, me)).map((op) => html`<button key=${op.id} title=${op.summary} onClick=${() => setAct(op)}>${op.summary.split(/[:,]/)[0]}…</button>`)}</div>
     ${me.model.audit?.inputs.some(({ name }) => name === "key") && list.op !== me.model.audit && may(me.model.audit, me)
       && html`<${History} list=${list} id=${id} pulse=${pulse} />`}
     ${act && html`<${Dialog} title=${act === remove ? `Delete ${id}?` : act.summary} onClose=${() => setAct(null)}>
