@@ -21,6 +21,7 @@ from engine.routes.groups import groups
 from engine.routes.keys import keys
 from engine.routes.sessions import sessions
 from engine.routes.system import system
+from engine.routes.totp import totp
 from routes.account import account
 from routes.compute import compute
 from routes.owned import owned
@@ -39,6 +40,7 @@ app.config.update(
     FSA_REALM="stuff",
     GROUPS=[],
     SESSION_SEEN=60.0,
+    TOTP_KEY=None,
     LOCAL=False,  # an instance is a deployed one unless its configuration says otherwise
     PASSWORD_COST=12,
     PASSWORD_LENGTH=8,
@@ -75,7 +77,7 @@ audit.init_app(app)
 auth.init_app(app)
 commands.init_app(app)
 
-for blueprint in (system, account, sessions, keys, users, groups, stuff, owned, compute, trail, changes, documents):
+for blueprint in (system, account, sessions, keys, totp, users, groups, stuff, owned, compute, trail, changes, documents):
     app.register_blueprint(blueprint)
 
 # what was loaded stays, so the collector need not look at it again; and as requests leave next to nothing, it comes by seldom

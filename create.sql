@@ -115,6 +115,20 @@ CREATE TABLE Api_Key(
 );
 CREATE INDEX api_key_uid ON Api_Key(uid, kid);
 
+-- second factors: the secret is encrypted by the server, digits of a step up to the last used are good no more
+CREATE TABLE Totp(
+  uid INT PRIMARY KEY CONSTRAINT totp_uid_fkey REFERENCES Utilisateur ON DELETE CASCADE,
+  secret TEXT COLLATE "C" NOT NULL,
+  step BIGINT NOT NULL DEFAULT 0,
+  confirmed BOOL NOT NULL DEFAULT FALSE
+);
+-- what stands in for them, each once
+CREATE TABLE Recovery(
+  uid INT CONSTRAINT recovery_uid_fkey REFERENCES Totp ON DELETE CASCADE,
+  digest TEXT COLLATE "C",
+  PRIMARY KEY (uid, digest)
+);
+
 -- attempts at a password, counted exactly for all servers; worth nothing after a crash, hence not logged
 CREATE UNLOGGED TABLE Attempt(
   subject TEXT COLLATE "C" PRIMARY KEY,
@@ -292,4 +306,5 @@ INSERT INTO Schema_Version(version, name, checksum) VALUES
   (2, 'trail', '4e3e1e606621b993ad4c8347b6cc861b3df19053cb16a7542f49906eefbd1a56'),
   (3, 'groups', '68564bb74bd343d19cde34ebc7816ad4ee27a83f1156f12f3b76bff6a43d445f'),
   (4, 'sessions', 'b67d5fb2ae17ae5d1ca2d090d98cf733993320c12f18cfa2e01ea24315aa0792'),
-  (5, 'keys', '859e27809a65efa8857f048d352f67e3880d83efe5b69d4c5115d8188dcb4103');
+  (5, 'keys', '859e27809a65efa8857f048d352f67e3880d83efe5b69d4c5115d8188dcb4103'),
+  (6, 'totp', 'deff286ff9e6322be0f8d6c1f996270194b0f3437231638db226f8015caccc17');

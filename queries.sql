@@ -142,15 +142,18 @@ SELECT 0 FROM Stuff WHERE sid = :sid AND :match IS NOT NULL AND NOT EXISTS (SELE
 
 -- name: get_auth(login)^
 -- What authentication and authorization need of a user, at each request. @primary
-SELECT id, login, pword, isAdmin, epoch, groups FROM Utilisateur WHERE login = :login;
+SELECT id, login, pword, isAdmin, epoch, groups, EXISTS (SELECT FROM Totp WHERE uid = id AND confirmed) AS otp
+FROM Utilisateur WHERE login = :login;
 
 -- name: get_auth_lock(login)^
 -- The same in the transaction of a write that rests on it: nobody takes a right meanwhile.
-SELECT id, login, pword, isAdmin, epoch, groups FROM Utilisateur WHERE login = :login FOR NO KEY UPDATE;
+SELECT id, login, pword, isAdmin, epoch, groups, EXISTS (SELECT FROM Totp WHERE uid = id AND confirmed) AS otp
+FROM Utilisateur WHERE login = :login FOR NO KEY UPDATE;
 
 -- name: get_auth_share(login)^
 -- The same for what leaves this row alone: one user's writes do not wait for each other.
-SELECT id, login, pword, isAdmin, epoch, groups FROM Utilisateur WHERE login = :login FOR SHARE;
+SELECT id, login, pword, isAdmin, epoch, groups, EXISTS (SELECT FROM Totp WHERE uid = id AND confirmed) AS otp
+FROM Utilisateur WHERE login = :login FOR SHARE;
 
 -- name: get_auth_session(login, digest)^
 -- The same where a token came, with its session, which another epoch has ended. @primary
@@ -355,6 +358,37 @@ DELETE FROM Api_Key WHERE uid = :uid AND kid = :kid RETURNING kid;
 -- name: set_keys_used(kids)!
 -- Requests came with these keys; written at most once a minute. @autonomous
 UPDATE Api_Key SET used = now() WHERE kid = ANY(:kids::INT[]) AND coalesce(used < now() - INTERVAL '1 minute', TRUE);
+
+--
+-- TOTP
+--
+
+-- name: add_totp(uid, secret)$
+-- A secret that is not in force yet: its user, none if one is in force.
+INSERT INTO Totp(uid, secret) VALUES (:uid, :secret)
+ON CONFLICT (uid) DO UPDATE SET secret = EXCLUDED.secret, step = 0 WHERE NOT Totp.confirmed
+RETURNING uid;
+
+-- name: get_totp(uid)^
+-- A user's secret, the last step that was used, and whether it is in force. @primary
+SELECT secret, step, confirmed FROM Totp WHERE uid = :uid;
+
+-- name: confirm_totp(uid, step, texts)!
+-- Put a secret in force, with the digests of its recovery texts.
+WITH done AS (UPDATE Totp SET confirmed = TRUE, step = :step WHERE uid = :uid AND NOT confirmed RETURNING uid)
+INSERT INTO Recovery(uid, digest) SELECT uid, unnest(:texts::TEXT[]) FROM done;
+
+-- name: spend_totp(uid, step)!
+-- Use the digits of a step, unless they were: on no server are they good twice. @autonomous
+UPDATE Totp SET step = :step WHERE uid = :uid AND step < :step::BIGINT;
+
+-- name: spend_recovery(uid, digest)!
+-- Use a recovery text, which is good once. @autonomous
+DELETE FROM Recovery WHERE uid = :uid AND digest = :digest;
+
+-- name: del_totp(uid)!
+-- Take a second factor out of force, its recovery texts with it.
+DELETE FROM Totp WHERE uid = :uid;
 
 -- name: get_groups(uid)$
 -- The groups of a user by name, as a JSON array; ADMIN is one of them.

@@ -187,6 +187,12 @@ class Secret(Text):
     }
 
 
+class Otp(Text):
+    """The six digits of a second factor, or a recovery text."""
+
+    low, high = 6, 32
+
+
 class Days(Integer):
     """How many days."""
 
@@ -202,7 +208,7 @@ class Scopes(str):
         "type": "array",
         "minItems": 1,
         "maxItems": most,
-        "items": {"type": "string", "pattern": one},
+        "items": {"type": "string", "format": "scope"},
         "description": __doc__,
     }
 
@@ -476,6 +482,19 @@ class ApiKey(TypedDict):
     made: datetime
     until: datetime
     used: datetime | None
+
+
+class TotpSecret(TypedDict):
+    """The secret of a second factor, in base 32, and as applications read it."""
+
+    secret: str
+    uri: str
+
+
+class Recoveries(TypedDict):
+    """What stands in for the digits, each once; told this once."""
+
+    recovery: list[str]
 
 
 class Fault(TypedDict):

@@ -49,6 +49,7 @@ ROOMS = [
     "engine.auth.tokens",
     "engine.auth.session",
     "engine.auth.keys",
+    "engine.auth.totp",
     "engine.auth.schemes",
     "engine.auth.rules",
     "engine.auth.groups",

@@ -106,6 +106,23 @@ def del_key(kid: int) -> int | None:
     return cast(int | None, db.del_key(uid=g.user["id"], kid=kid))
 
 
+def begin_totp() -> dict[str, str]:
+    """A second factor for the caller, see `Totp.begin`."""
+    return _auth().totp.begin(g.user)
+
+
+def confirm_totp(otp: str) -> dict[str, list[str]]:
+    """Put the caller's second factor in force, see `Totp.confirm`."""
+    audit.event("TOTP_CONFIRMED", g.user["login"])
+    return _auth().totp.confirm(g.user, otp)
+
+
+def end_totp(otp: str) -> None:
+    """Take the caller's second factor out of force, see `Totp.end`."""
+    audit.event("TOTP_ENDED", g.user["login"])
+    _auth().totp.end(g.user, otp)
+
+
 def hash_password(password: str, field: str = "pword") -> str:
     """The hash of a new password for the parameter `field`, refused with 400 if it is not fit."""
     return passwords().hash(password, field)
@@ -132,7 +149,7 @@ def passwords() -> Passwords:
 
 
 def local_secret(path: Path) -> str:
-    """The token secret of a local instance: made at its first start, then kept in a file that only its user reads."""
+    """A secret of a local instance, such as that of tokens: made at its first start, then kept in a file that only its user reads."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}")
     draft.touch(0o600)
@@ -151,6 +168,8 @@ def init_app(app: Flask) -> None:
     conf = app.config
     if conf["LOCAL"] and not conf.get("FSA_TOKEN_SECRET"):
         conf["FSA_TOKEN_SECRET"] = local_secret(Path(app.root_path, ".local", "token.secret"))
+    if conf["LOCAL"] and not conf["TOTP_KEY"]:
+        conf["TOTP_KEY"] = local_secret(Path(app.root_path, ".local", "totp.key"))
     auth = app.extensions["auth"] = Auth(conf)
     rates.init_app(app)
     conf.setdefault("FSA_AUTH", ["token", "basic", "form", "scraper", "none"])

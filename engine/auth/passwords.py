@@ -92,7 +92,7 @@ class Passwords:
         try:
             user, assumption = known or first.result()
         except (ErrorResponse, Problem) as refused:  # the same guess is another attempt all the same
-            forget = self._count(login)
+            forget = self.count(login)
             if isinstance(refused, ErrorResponse):
                 audit.event("LOGIN_FAILED", login)
             else:
@@ -108,7 +108,7 @@ class Passwords:
     def _hashed(self, key: bytes, login: str, password: str) -> tuple[dict[str, Any], Any]:
         user = db.get_auth(login=login)
         reference = user["pword"] if user else self.nobody
-        forget = self._count(login)
+        forget = self.count(login)
         right, stronger = self.verify(password, reference)
         if not (user and right):
             audit.event("LOGIN_FAILED", login)
@@ -145,7 +145,7 @@ class Passwords:
                 self._verified.pop(key, None)
         return same
 
-    def _count(self, login: str) -> Callable[[], object]:
+    def count(self, login: str) -> Callable[[], object]:
         """Count the attempt, before it is made, so that a thousand at once are counted as well.
 
         Each address has so many attempts at an account, and so many in all. Once an account has seen too many from everywhere,

@@ -10,6 +10,7 @@ from engine.auth.keys import Keys, check_scope
 from engine.auth.passwords import Passwords
 from engine.auth.session import Seen
 from engine.auth.tokens import Tokens
+from engine.auth.totp import Totp
 from engine.auth.user import known
 from engine.fast.lean import here
 from engine.types import UNFIT
@@ -21,6 +22,7 @@ class Auth:
     def __init__(self, conf: dict[str, Any]) -> None:
         self.passwords, self.tokens, self.seen = Passwords(conf), Tokens(conf), Seen(conf["SESSION_SEEN"])
         self.keys = Keys(conf["FSA_REALM"])
+        self.totp = Totp(conf, self.passwords.count)
         self.key = (conf.setdefault("METRICS_KEY", None) or "").encode()
 
     def by_token(self, _: Any, request: Request) -> str:
@@ -46,7 +48,7 @@ class Auth:
             login, password = _text(raw).split(":", 1)
         except ValueError:
             err("malformed authorization header", 401)
-        return known(self.passwords.check(login, password))
+        return self._by_password(login, password, request.environ.get("HTTP_X_OTP"))
 
     def by_scraper(self, _: Any, request: Request) -> str:
         """Scheme `scraper`: Authorization: Bearer KEY, where the key is METRICS_KEY; no user, and for the metrics alone."""
@@ -65,7 +67,14 @@ class Auth:
         if faults := [name for name, text in (("login", login), ("pword", password)) if UNFIT.search(text)]:
             why = "contains a character that is not allowed (NUL or a lone surrogate)"
             raise ErrorResponse("\n".join(f'error on parameter "{name}": {why}' for name in faults), 400)
-        return known(self.passwords.check(login, password))
+        otp = given.get("otp")
+        return self._by_password(login, password, str(otp) if otp is not None else request.environ.get("HTTP_X_OTP"))
+
+    def _by_password(self, login: str, password: str, otp: str | None) -> str:
+        user = self.passwords.check(login, password)
+        if user["otp"]:
+            self.totp.check(user, otp)
+        return known(user)
 
 
 def _credentials(scheme: str) -> str | None:

@@ -164,7 +164,7 @@ class Route:
         if self.variables:
             reasons[404] = ""
         if method in IN_BODY:
-            reasons |= {413: "", 415: ""}
+            reasons |= {411: "", 413: "", 415: ""}
         if method == "POST" and self.declared.get("stored", True):
             reasons |= {409: "", 422: ""}
         if "limit" in self.declared:
@@ -278,7 +278,11 @@ class Contract:
                 "headers": headers,
                 "responses": responses,
                 "securitySchemes": {
-                    "basic": {"type": "http", "scheme": "basic", "description": "Login and password"},
+                    "basic": {
+                        "type": "http",
+                        "scheme": "basic",
+                        "description": "Login and password; digits of a second factor in X-OTP",
+                    },
                     "bearer": {"type": "http", "scheme": "bearer", "description": "A token, from /login"},
                 },
             },
