@@ -135,7 +135,7 @@ routes: venv/.run ## print the table of routes
 	@$(FLASK) api
 
 .PHONY: docs
-docs: venv/.run ## write docs/api.md and docs/errors.md anew
+docs: venv/.run ## write docs/api.md, docs/errors.md and docs/settings.md anew
 	@$(FLASK) docs
 
 # the version of swagger-ui-dist

@@ -1,11 +1,10 @@
 """The database: the `db` reference, and the hook that commits or rolls back. Routes import `db` alone."""
 
-from FlaskSimpleAuth import Flask, Response
-
 from engine.db.reference import db
-from engine.http.transaction import connect_database, tell_position
+from engine.http.response import Response
+from engine.http.transaction import tell_position
 
-__all__ = ["db", "init_app"]
+__all__ = ["db", "end"]
 
 
 def end(response: Response) -> Response:
@@ -16,9 +15,3 @@ def end(response: Response) -> Response:
     else:
         db.rollback()
     return response
-
-
-def init_app(app: Flask) -> None:
-    """Connect `db` to the configured databases, and end each request's transaction."""
-    connect_database(app)
-    app.after_request(end)

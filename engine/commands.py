@@ -8,23 +8,27 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import click
-from flask import Config, Flask, current_app
+from flask import Flask, current_app
 from flask.cli import with_appcontext
 from FlaskSimpleAuth import ErrorResponse
 
+from engine import settings
 from engine.auth import attempts, auth
 from engine.db.reference import db
 from engine.http import cors
 from engine.problem import Problem
 from engine.types import Login
 
-LOOKED = "the token's secret, cost and length of passwords, common passwords, FSA_AUTH, debug modes, CORS_ORIGINS, REDIS_URL"
+LOOKED = (
+    "the token's secret, cost and length of passwords, common passwords, FSA_AUTH, "
+    "debug modes, CORS_ORIGINS, REDIS_URL, names, types and bounds of all settings"
+)
 
 
 def faults(app: Flask, conf: dict[str, Any]) -> list[str]:
     """The settings that make a deployed instance unsafe, one sentence each."""
     found = cors.faults(conf["CORS_ORIGINS"])
-    secret = str(conf.get("FSA_TOKEN_SECRET") or "")
+    secret = str(conf["FSA_TOKEN_SECRET"] or "")
     if len(secret.encode()) < 32 or len(set(secret)) < 8:
         found.append("FSA_TOKEN_SECRET has less than 256 bits (openssl rand -hex 32 makes a good one)")
     key = str(conf["TOTP_KEY"] or "")
@@ -70,11 +74,13 @@ def _opens(login: str, password: str) -> bool:
 def doctor() -> None:
     """Say what was looked at, and what would stop an instance that is deployed (LOCAL = False) with this configuration."""
     app = current_app
-    stated = Config(app.root_path)  # as the file has it: a local instance has made a secret of its own since
-    stated.from_envvar("APP_CONFIG")
-    found = faults(app, {**app.config, "FSA_TOKEN_SECRET": stated.get("FSA_TOKEN_SECRET")})
+    stated, _, told = settings.read(app)  # again: a local instance has made a secret of its own since
+    secret = stated.get("FSA_TOKEN_SECRET", settings.table()["FSA_TOKEN_SECRET"].initial(app))
+    found = faults(app, {**app.config, "FSA_TOKEN_SECRET": secret})
     users = open_doors(app)
-    click.echo(f"configuration: {os.environ['APP_CONFIG']} (LOCAL = {app.config['LOCAL']})")
+    click.echo(f"configuration: {os.environ.get('APP_CONFIG', 'none')} (LOCAL = {app.config['LOCAL']})")
+    for text in told:
+        click.echo(text)
     click.echo(f"looked at: {LOOKED}{'' if users is None else '; demonstration users in the database'}")
     if users is None:
         click.echo("NOT looked at: demonstration users, as the database is away")

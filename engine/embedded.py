@@ -201,13 +201,13 @@ def remove() -> None:
 def settings() -> flask.Config:
     """The configuration, read as the application does."""
     config = flask.Config(ROOT)
-    config.from_pyfile(os.environ.get("APP_CONFIG", "app.conf"))
+    config.from_pyfile(os.environ.get("APP_CONFIG", "app.conf"), silent=True)
     return config
 
 
 def configured() -> str | None:
     """Its ANODB["conn"]."""
-    conn: str | None = settings().get("ANODB", {}).get("conn")
+    conn: str | None = settings().get("ANODB", {}).get("conn", os.environ.get("DATABASE_URL"))
     try:
         parts = conninfo_to_dict(conn or "")
     except psycopg.ProgrammingError:

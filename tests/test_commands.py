@@ -82,6 +82,15 @@ def test_the_doctor_says_what_it_looked_at_and_what_would_stop_a_deployment() ->
     assert told.stderr.count("\n- ") == 3
 
 
+def test_the_doctor_tells_of_old_names_and_stops_at_unknown_ones(tmp_path: Path) -> None:
+    old = start(tmp_path, PROXIES=1, PASSWORD_COST=10, PASSWORD_LENGTH=8)
+    assert "\nPROXIES is called TRUSTED_PROXIES now; the old name is accepted in this version alone.\n" in old.stdout
+    unknown = start(tmp_path, DATABASE_POL=1, PASSWORD_COST="10")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    for one in ("DATABASE_POL is no setting; did you mean DATABASE_POOL?", "PASSWORD_COST should be integer"):
+        assert one in unknown.stderr
+
+
 def test_the_doctor_says_what_it_could_not_look_at(tmp_path: Path) -> None:
     nowhere = {"db": "postgres", "conn": "host=/nowhere", "queries": "queries.sql"}
     told = start(tmp_path, PASSWORD_COST=10, PASSWORD_LENGTH=8, ANODB=nowhere, PASSWORD_COMMON="/nowhere")

@@ -199,13 +199,13 @@ def test_50_clients_that_increment_with_if_match_lose_nothing(raw: Any, sql: Any
     assert sql("SELECT stuff FROM Stuff WHERE sid = 1") == [("50",)]
 
 
-# a server that dies once it has committed, before it answers: the first hook registered is the last one run
+# a server that dies once it has committed, before it answers
 SERVER = """
 import os, signal, sys
 from werkzeug.serving import make_server
 from app import app
 if sys.argv[2] == "die":
-    app.after_request_funcs[None].insert(0, lambda response: os.kill(os.getpid(), signal.SIGKILL))
+    app.last.append(lambda response: os.kill(os.getpid(), signal.SIGKILL))
 make_server("127.0.0.1", int(sys.argv[1]), app).serve_forever()
 """
 
@@ -240,3 +240,14 @@ def test_a_server_killed_between_commit_and_answer_makes_no_second_row(sql: Any)
     assert (answer.status_code, answer.headers["Idempotency-Replayed"]) == (201, "true")
     assert answer.json() == {"sid": 3}
     assert rows(sql) == 3
+
+
+@pytest.mark.internal
+def test_a_refusal_is_not_kept(sql: Any) -> None:
+    from app import app
+    from engine.http.idempotency import keep
+    from engine.http.response import Response
+
+    with app.test_request_context("/stuff", method="POST"):
+        keep("nobody", Response("no", 404))
+    assert sql("SELECT count(*) FROM Answer") == [(0,)]

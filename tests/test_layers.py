@@ -8,106 +8,83 @@ from typing import Any
 import pytest
 from conftest import HERE, QUERIES
 
-ABOVE = {path.stem for path in HERE.glob("*.py")} | {"routes"}
-ALONE = {"engine.embedded", "pass2csv"}  # commands
-# from the bottom up: a room may import the rooms before it
-ROOMS = [
-    "engine.types",
-    "engine.problem",
-    "engine.metrics",
-    "engine.db.connect",
-    "engine.observe.alarms",
-    "engine.observe.tracing",
-    "engine.http.errors",
-    "engine.fast.lean",
-    "engine.db.errors",
-    "engine.db.statement",
-    "engine.db.check",
-    "engine.db.watch",
-    "engine.db.session",
-    "engine.db.assumption",
-    "engine.db.pool",
-    "engine.db.standby",
-    "engine.db.unit",
-    "engine.db.database",
-    "engine.db.reference",
-    "engine.fast.libpq",
-    "engine.http.transaction",
-    "engine.http.wire",
-    "engine.http.idempotency",
-    "engine.openapi.schema",
-    "engine.openapi.openapi",
-    "engine.http.cors",
-    "engine.observe.observe",
-    "engine.auth.audit",
-    "engine.auth.attempts",
-    "engine.auth.hashing",
-    "engine.auth.address",
-    "engine.auth.user",
-    "engine.auth.rates",
-    "engine.auth.passwords",
-    "engine.auth.tokens",
-    "engine.auth.session",
-    "engine.auth.keys",
-    "engine.auth.totp",
-    "engine.auth.schemes",
-    "engine.auth.rules",
-    "engine.auth.groups",
-    "engine.auth.auth",
-    "engine.commands",
-    "engine.http.bodies",
-    "engine.routes",
-    "database",
-    "model",
-    "routes",
-    "app",
-]
-LEAVES = 6  # so many of them import none
+ALONE = {"engine.embedded", "pass2csv"}  # commands, that nothing imports
+# the rooms of the engine, and which others each may import
+ARROWS: dict[str, set[str]] = {
+    "problem": set(),
+    "types": set(),
+    "metrics": set(),
+    "embedded": set(),
+    "setting": set(),
+    "settings": {"setting"},
+    "db": {"problem", "metrics", "types"},
+    "http": {"db", "problem", "metrics", "types"},
+    "auth": {"http", "db", "problem", "metrics", "types"},
+    "observe": {"http", "db", "problem", "metrics"},
+    "openapi": {"http", "problem", "settings", "types"},
+    "routes": {"auth", "openapi", "http", "db", "problem", "metrics", "types"},
+    "fast": {"http", "db", "problem"},
+    "commands": {"settings", "auth", "http", "db", "problem", "types"},
+    "application": {"commands", "settings", "fast", "routes", "auth", "observe", "openapi", "http"},
+}
+ABOVE = {"app", "database", "model", "routes"}
+WEB = {"flask", "werkzeug", "FlaskSimpleAuth"}
 
 
-def modules() -> dict[str, list[Path]]:
-    """Each room, and its files."""
-    rooms: dict[str, list[Path]] = {}
-    for path in [*HERE.glob("*.py"), *HERE.glob("routes/*.py"), *HERE.glob("engine/**/*.py")]:
-        name = ".".join(path.relative_to(HERE).with_suffix("").parts).removesuffix(".__init__")
-        for folder in ("routes", "engine.routes"):
-            name = folder if name.startswith(folder + ".") else name
-        rooms.setdefault(name, []).append(path)
-    return rooms
-
-
-def imports(path: Path) -> set[str]:
-    """The rooms that a file imports."""
-    names, rooms = set(), modules()
+def names(path: Path) -> set[str]:
+    """All that a file imports."""
+    found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    found = {re.sub(r"^((?:engine\.)?routes)\..*", r"\1", name) for name in names}
-    return {name for name in found if name in rooms and any(path.stem != "__init__" for path in rooms[name])}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
 
 
-def test_every_module_is_a_room_or_stands_alone() -> None:
-    files = modules()
-    empty = {name for name, paths in files.items() if [path.stem for path in paths] == ["__init__"]}
-    assert sorted([*ROOMS, *ALONE]) == sorted(files.keys() - empty)
-    for name in ALONE | empty:
-        assert not any(imports(path) for path in files[name]), name
+def rooms() -> list[tuple[str, Path]]:
+    """Each file of the engine, and its room."""
+    return [
+        (path.relative_to(HERE).with_suffix("").parts[1], path) for path in HERE.glob("engine/**/*.py") if path.stat().st_size
+    ]
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_the_rooms_below_it(room: str) -> None:
-    place = ROOMS.index(room)
-    for path in modules()[room]:
-        assert imports(path) <= (set(ROOMS[:place]) if place >= LEAVES else set()) | {room}, path
+def test_every_file_of_the_engine_is_in_a_room() -> None:
+    assert {room for room, _ in rooms()} - {"__init__"} == set(ARROWS)
+
+
+@pytest.mark.parametrize("room", ARROWS)
+def test_a_room_imports_the_rooms_that_it_may(room: str) -> None:
+    for place, path in rooms():
+        if place == room:
+            found = {name.split(".")[1] for name in names(path) if name.startswith("engine.")}
+            assert found <= ARROWS[room] | {room}, path
+
+
+def test_no_arrow_leads_back() -> None:
+    left = dict(ARROWS)
+    while free := [room for room, others in left.items() if not others & left.keys()]:
+        for room in free:
+            del left[room]
+    assert left == {}
 
 
 def test_the_engine_imports_nothing_of_the_application() -> None:
-    for name, paths in modules().items():
-        if name.startswith("engine"):
-            for path in paths:
-                assert not {found.split(".")[0] for found in imports(path)} & ABOVE, path
+    for _, path in rooms():
+        assert not {name.split(".")[0] for name in names(path)} & ABOVE, path
+
+
+def test_the_database_s_room_needs_no_web_framework() -> None:
+    for room, path in rooms():
+        if room in ("db", "problem", "metrics"):
+            assert not {name.split(".")[0] for name in names(path)} & WEB, path
+
+
+def test_what_the_author_edits_fits_on_a_screen() -> None:
+    assert {path.stem for path in HERE.glob("*.py")} <= {"app", "auth", "database", "model", "pass2csv"}
+    for name in ("app", "auth", "database"):
+        path = HERE / f"{name}.py"
+        assert not path.exists() or len(path.read_text().splitlines()) <= 40 + 20 * (name == "app"), name
 
 
 def test_a_route_holds_no_sql_no_request_and_no_commit() -> None:

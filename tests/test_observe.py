@@ -534,3 +534,16 @@ def test_what_we_log_libraries_do_not_log_again(client: Any, logger: str, capsys
     assert not observe.told_once(record('127.0.0.1 - - [now] "%s" %s %s'))
     assert observe.told_once(record("something else"))
     assert observe.told_once in logging.getLogger(logger).filters
+
+
+@pytest.mark.internal
+def test_a_request_that_starts_over_keeps_its_id() -> None:
+    from app import app
+    from engine.http.request import here
+    from engine.observe.observe import start
+
+    with app.test_request_context("/stuff"):
+        start()
+        first = here().request_id, here().started
+        start()
+        assert (here().request_id, here().started) == first

@@ -18,6 +18,7 @@ from openapi_spec_validator.readers import read_from_filename
 from test_totp import digits
 from typing_extensions import TypedDict
 
+from engine.fast import flask_class
 from engine.http import errors, wire
 from engine.openapi import openapi
 from engine.problem import CODES, SPECIFIC
@@ -270,8 +271,9 @@ def test_the_console_makes_no_markup_of_texts_and_keeps_nothing(client: Any) -> 
         )
 
 
-def test_a_file_is_compressed_for_who_takes_it(raw: Any) -> None:
-    small, large = (raw("GET", "/console/main.js", Accept_Encoding=coding) for coding in ("gzip", "identity"))
+@pytest.mark.parametrize("path", ["/console/main.js", "/docs/swagger-ui.css", "/openapi.json"])
+def test_a_file_is_compressed_for_who_takes_it(raw: Any, path: str) -> None:
+    small, large = (raw("GET", path, Accept_Encoding=coding) for coding in ("gzip", "identity"))
     assert (small.headers["Content-Encoding"], large.headers.get("Content-Encoding")) == ("gzip", None)
     assert int(small.headers["Content-Length"]) < int(large.headers["Content-Length"]) / 2
     assert "Accept-Encoding" in small.headers["Vary"]
@@ -312,7 +314,7 @@ def test_a_list_says_that_it_comes_as_csv_too(document: Any) -> None:
 
 @pytest.fixture
 def small() -> Any:
-    app = wire.Flask("small", root_path=str(HERE), static_folder=None)
+    app = flask_class()("small", root_path=str(HERE), static_folder=None)
     app.config.update(
         VERSION="0", FSA_ALLOW_DEPRECATION=True, FSA_AUTH=["none", "basic", "token"], CORS_ORIGINS=[], FSA_REALM="small"
     )
@@ -320,6 +322,7 @@ def small() -> Any:
     openapi.init_app(app)
     errors.init_app(app)
     wire.init_app(app)
+    app.last = [wire.finish]
     app.get_user_pass(lambda login: None)
     app.object_perms("user", lambda login, uid, mode: False)
 

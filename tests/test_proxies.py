@@ -1,4 +1,4 @@
-"""Whom the server believes about where a request comes from: as many proxies as PROXIES says, and nobody else."""
+"""Whom the server believes about where a request comes from: as many proxies as TRUSTED_PROXIES says, and nobody else."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ FAR, PROXY = "203.0.113.7", "10.0.0.1"
 
 def ask(folder: Path, proxies: int, *requests: tuple[str, dict[str, str]]) -> list[Any]:
     """What a server with so many proxies makes of requests, each a peer's address and headers."""
-    return answers(ASK, requests, environment(folder, PROXIES=proxies, FSA_TOKEN_SECRET="not used here"))
+    return answers(ASK, requests, environment(folder, TRUSTED_PROXIES=proxies, FSA_TOKEN_SECRET="not used here"))
 
 
 def forwarded(address: str, scheme: str, **more: str) -> dict[str, str]:

@@ -137,10 +137,13 @@ def test_a_second_factor_can_be_ended_by_a_recovery_text(client: Any, sql: Any, 
 
 
 @pytest.mark.internal
-def test_a_server_without_a_key_keeps_none(client: Any, hobbes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_without_a_key_keeps_none(client: Any, sql: Any, hobbes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from app import app
 
+    secret, _ = force(client, sql)
     monkeypatch.setattr(app.extensions["auth"].totp, "sealed", None)
+    client.get("/whoami", 503, headers=hobbes | {"X-OTP": digits(secret)})  # what is in force is not passed by
+    sql("DELETE FROM Totp")
     assert client.post("/totp", 409, headers=hobbes).json["code"] == "totp_unavailable"
 
 

@@ -76,13 +76,12 @@ def test_what_json_cannot_say_is_an_error(value: Any) -> None:
 
 @pytest.mark.internal
 def test_a_route_may_say_itself_how_long_it_may_be_cached() -> None:
-    import flask
-
     from app import app
+    from engine.http.response import Response
     from engine.http.wire import finish
 
     with app.test_request_context("/"):
-        headers = finish(flask.Response("x", headers={"Cache-Control": "max-age=60"})).headers
+        headers = finish(Response("x", headers={"Cache-Control": "max-age=60"})).headers
     assert headers["Cache-Control"] == "max-age=60"
     assert headers["X-Content-Type-Options"] == "nosniff"
 

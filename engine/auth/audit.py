@@ -7,7 +7,7 @@ import time
 from FlaskSimpleAuth import Flask, Response
 
 from engine.db.reference import db
-from engine.fast.lean import here
+from engine.http.request import here, there
 from engine.http.transaction import READS
 from engine.metrics import counters
 from engine.problem import Problem
@@ -17,12 +17,10 @@ log = logging.getLogger("stuff.audit")
 
 def context() -> tuple[str, str, str]:
     """Login, request id and address: the triggers write them down with each change."""
-    now = here(None)
+    now = there()
     if now is None:
         return "", "", ""
-    own = vars(now.g)
-    user = own.get("user")
-    return user["login"] if user else "", own.get("request_id", ""), now.request.remote_addr or ""
+    return now.user["login"] if now.user else "", now.request_id or "", now.remote_addr or ""
 
 
 PERIOD = 60  # seconds
@@ -72,6 +70,10 @@ class Sealer:
         self.period, self.batch, self._lock = period, 1000, threading.Lock()
         self._thread: threading.Thread | None = None
 
+    @property
+    def started(self) -> bool:
+        return self._thread is not None
+
     def start(self) -> None:
         with self._lock:
             if self.period and not self._thread:
@@ -98,19 +100,22 @@ class Sealer:
             db.release()
 
 
+def end(response: Response) -> Response:
+    """Write down a refusal, and begin to seal with the first request that writes."""
+    request = here()
+    extensions = request.app.extensions
+    if response.status_code == 403:
+        counters.count("stuff_auth_events_total", event="REFUSED")
+        login, _, address = context()
+        if login and (name := extensions["refusals"].event(login, address)):  # nobody is known where the transport is refused
+            write(name, login)  # no trail, no answer that says more than that
+    elif request.method not in READS and not (sealer := extensions["sealer"]).started:
+        sealer.start()
+    return response
+
+
 def init_app(app: Flask) -> None:
     """Follow the requests."""
     db.follow(context)
-    sealer = app.extensions["sealer"] = Sealer(app.config["AUDIT_SEAL"])
-    refusals = app.extensions["refusals"] = Refusals()
-
-    @app.after_request
-    def audit_end(response: Response) -> Response:
-        if response._status_code == 403:
-            counters.count("stuff_auth_events_total", event="REFUSED")
-            login, _, address = context()
-            if login and (name := refusals.event(login, address)):  # nobody is known where the transport is refused
-                write(name, login)  # no trail, no answer that says more than that
-        elif not sealer._thread and here().request.method not in READS:
-            sealer.start()
-        return response
+    app.extensions["sealer"] = Sealer(app.config["AUDIT_SEAL"])
+    app.extensions["refusals"] = Refusals()

@@ -12,14 +12,15 @@ import os
 from pathlib import Path
 from typing import Any, cast
 
-from flask import current_app, g, request
+from flask import current_app, request
 from FlaskSimpleAuth import Flask
 
-from engine.auth import audit, groups, rates, session
+from engine.auth import audit, groups, rates, session, user
 from engine.auth.passwords import Passwords
 from engine.auth.rules import is_user, is_user_or_admin
 from engine.auth.schemes import Auth
 from engine.db.reference import db
+from engine.http.request import here
 from engine.metrics import counters
 from engine.problem import Problem
 from engine.types import Cursor, Scopes
@@ -43,7 +44,7 @@ def standing() -> dict[str, Any]:
     if login is None:
         return {"user": None, "id": None, "groups": []}
     checks = current_app.config["FSA_GROUP_CHECK"]
-    return {"user": login, "id": g.user["id"], "groups": [group for group, check in checks.items() if check(login)]}
+    return {"user": login, "id": user.caller()["id"], "groups": [group for group, check in checks.items() if check(login)]}
 
 
 def check_caller() -> None:
@@ -51,14 +52,14 @@ def check_caller() -> None:
 
     :raises Problem: he is not, run the request again.
     """
-    db.assume(g.assumption)
+    db.assume(here().assumption)
     db.verify()
 
 
 def log_in(renewable: bool = False) -> dict[str, Any]:
     """A session for the caller: its token, when that expires, and what renews it, see `session.begin`."""
     counters.count("stuff_auth_events_total", event="LOGIN")
-    return session.begin(_auth().tokens, g.user, renewable)
+    return session.begin(_auth().tokens, user.caller(), renewable)
 
 
 def token() -> str:
@@ -73,15 +74,15 @@ def renew(text: str) -> dict[str, Any]:
 
 def list_sessions(after: Cursor, size: int) -> dict[str, Any]:
     """A page of the caller's sessions."""
-    user = g.user
-    names = {"uid": user["id"], "epoch": user["epoch"], "current": user.get("sid")}
+    row = user.caller()
+    names = {"uid": row["id"], "epoch": row["epoch"], "current": row.get("sid")}
     return cast(dict[str, Any], db.list_sessions(**names, after=after.of("-sid").number, size=size))
 
 
 def end_session(sid: int) -> int | None:
     """End a session of the caller: its key, None if there is no such one."""
-    audit.event("LOGOUT", g.user["login"])
-    return cast(int | None, db.del_session(uid=g.user["id"], sid=sid))
+    audit.event("LOGOUT", user.caller()["login"])
+    return cast(int | None, db.del_session(uid=user.caller()["id"], sid=sid))
 
 
 def revoke(login: str) -> None:
@@ -92,35 +93,35 @@ def revoke(login: str) -> None:
 
 def list_keys(after: Cursor, size: int) -> dict[str, Any]:
     """A page of the caller's keys."""
-    return cast(dict[str, Any], db.list_keys(uid=g.user["id"], after=after.of("kid").number, size=size))
+    return cast(dict[str, Any], db.list_keys(uid=user.caller()["id"], after=after.of("kid").number, size=size))
 
 
 def add_key(note: str, scopes: Scopes, days: int) -> dict[str, Any]:
     """A new key of the caller, see `Keys.add`."""
-    return _auth().keys.add(g.user, note, scopes, days)
+    return _auth().keys.add(user.caller(), note, scopes, days)
 
 
 def del_key(kid: int) -> int | None:
     """Remove a key of the caller: its number, None if there is no such one."""
-    audit.event("KEY_REMOVED", g.user["login"])
-    return cast(int | None, db.del_key(uid=g.user["id"], kid=kid))
+    audit.event("KEY_REMOVED", user.caller()["login"])
+    return cast(int | None, db.del_key(uid=user.caller()["id"], kid=kid))
 
 
 def begin_totp() -> dict[str, str]:
     """A second factor for the caller, see `Totp.begin`."""
-    return _auth().totp.begin(g.user)
+    return _auth().totp.begin(user.caller())
 
 
 def confirm_totp(otp: str) -> dict[str, list[str]]:
     """Put the caller's second factor in force, see `Totp.confirm`."""
-    audit.event("TOTP_CONFIRMED", g.user["login"])
-    return _auth().totp.confirm(g.user, otp)
+    audit.event("TOTP_CONFIRMED", user.caller()["login"])
+    return _auth().totp.confirm(user.caller(), otp)
 
 
 def end_totp(otp: str) -> None:
     """Take the caller's second factor out of force, see `Totp.end`."""
-    audit.event("TOTP_ENDED", g.user["login"])
-    _auth().totp.end(g.user, otp)
+    audit.event("TOTP_ENDED", user.caller()["login"])
+    _auth().totp.end(user.caller(), otp)
 
 
 def hash_password(password: str, field: str = "pword") -> str:
@@ -166,7 +167,7 @@ def local_secret(path: Path) -> str:
 def init_app(app: Flask) -> None:
     """Tell FlaskSimpleAuth who is who."""
     conf = app.config
-    if conf["LOCAL"] and not conf.get("FSA_TOKEN_SECRET"):
+    if conf["LOCAL"] and not conf["FSA_TOKEN_SECRET"]:
         conf["FSA_TOKEN_SECRET"] = local_secret(Path(app.root_path, ".local", "token.secret"))
     if conf["LOCAL"] and not conf["TOTP_KEY"]:
         conf["TOTP_KEY"] = local_secret(Path(app.root_path, ".local", "totp.key"))

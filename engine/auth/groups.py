@@ -8,7 +8,7 @@ from flask import current_app
 from FlaskSimpleAuth import err
 
 from engine.auth.rules import is_admin
-from engine.fast.lean import here
+from engine.auth.user import caller
 
 NAME = re.compile("[A-Z][A-Z0-9_]{0,63}")
 WORDS = {"ADMIN", "ALL", "ANY", "AUTH", "CLOSE", "NONE", "OPEN"}  # that rules have already
@@ -16,7 +16,7 @@ WORDS = {"ADMIN", "ALL", "ANY", "AUTH", "CLOSE", "NONE", "OPEN"}  # that rules h
 
 def in_group(name: str, _: str) -> bool:
     """Whether the caller is in a group."""
-    return name in here().g.user["groups"]
+    return name in caller()["groups"]
 
 
 def checks(names: list[str]) -> dict[str, Callable[[str], bool]]:

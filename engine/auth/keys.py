@@ -9,7 +9,7 @@ from flask import current_app
 from engine.auth import audit
 from engine.auth.user import Memory, digest
 from engine.db.reference import db
-from engine.fast.lean import here
+from engine.http.request import here
 from engine.http.transaction import READS
 from engine.http.wire import declared
 from engine.problem import Problem
@@ -60,7 +60,7 @@ def check_scope(user: dict[str, Any]) -> None:
 
     :raises Problem: 403, it may not: a scope is missing, or it is about the account itself.
     """
-    asked = here().request
+    asked = here()
     account, own = declared().get("account"), str(user["id"])
     if account is True or (account and asked.method not in READS and (asked.view_args or {}).get(account) == own):
         raise Problem(403, "a key may do nothing to its own account", "key_not_allowed")

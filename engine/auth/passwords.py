@@ -19,7 +19,7 @@ from engine.auth.hashing import Place
 from engine.auth.rates import refuse
 from engine.auth.user import assume, shown
 from engine.db.reference import db
-from engine.fast.lean import here
+from engine.http.request import there
 from engine.metrics import counters
 from engine.problem import Problem
 from engine.types import Login
@@ -161,8 +161,8 @@ class Passwords:
 
     def _count_hash(self) -> None:
         """Count the hash of a new password by address; administrators may make as many as they like, and so may commands."""
-        now = here(None)
-        if now is None or vars(now.g).get("user", {}).get("isadmin"):
+        now = there()
+        if now is None or (now.user and now.user["isadmin"]):
             return
         made, wait = self.attempts.add_one(f"h {address()}", self.period)
         if made > self.limits["hash"]:

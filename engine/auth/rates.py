@@ -5,14 +5,14 @@ They are counted where attempts at passwords are, for all servers; routes that d
 
 import re
 from collections.abc import Callable
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from typing import Any, NoReturn
 
-from FlaskSimpleAuth import Flask, Response
+from FlaskSimpleAuth import Response
 
 from engine.auth.address import address
 from engine.auth.attempts import Attempts
-from engine.fast.lean import here
+from engine.http.request import here
 from engine.problem import Problem
 
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
@@ -56,7 +56,7 @@ class Limited:
 
     def __call__(self, **parameters: Any) -> Any:
         now = here()
-        user = None if self.by_address else vars(now.g).get("user")
+        user = None if self.by_address else now.user
         name = self.view.__name__
         who = f"u{user['id']}" if user else address()
         made, wait = self.attempts().add_one(f"r {name} {who}", self.period)
@@ -73,13 +73,12 @@ def _with(answer: Any, headers: dict[str, str]) -> Any:
     return value, status, {**(own or {}), **headers}
 
 
-def init_app(app: Flask) -> None:
+def init_app(app: Any) -> None:
     """Count before each view that declares a rate."""
-    for owner in (app, app._fsa):
-        owner.add_url_rule = _register(owner.add_url_rule, lambda: app.extensions["auth"].passwords.attempts)
+    app.watch_routes(partial(_register, lambda: app.extensions["auth"].passwords.attempts))
 
 
-def _register(register: Callable[..., Any], attempts: Callable[[], Attempts]) -> Callable[..., Any]:
+def _register(attempts: Callable[[], Attempts], register: Callable[..., Any]) -> Callable[..., Any]:
     def add_url_rule(rule: str, endpoint: Any = None, view_func: Any = None, **options: Any) -> Any:
         if "limit" in getattr(view_func, "declared", {}):
             view_func = Limited(view_func, attempts)

@@ -4,7 +4,7 @@ import base64
 import hmac
 from typing import Any
 
-from FlaskSimpleAuth import ErrorResponse, Request, err, g
+from FlaskSimpleAuth import ErrorResponse, Request, err
 
 from engine.auth.keys import Keys, check_scope
 from engine.auth.passwords import Passwords
@@ -12,7 +12,7 @@ from engine.auth.session import Seen
 from engine.auth.tokens import Tokens
 from engine.auth.totp import Totp
 from engine.auth.user import known
-from engine.fast.lean import here
+from engine.http.request import here
 from engine.types import UNFIT
 
 
@@ -23,7 +23,7 @@ class Auth:
         self.passwords, self.tokens, self.seen = Passwords(conf), Tokens(conf), Seen(conf["SESSION_SEEN"])
         self.keys = Keys(conf["FSA_REALM"])
         self.totp = Totp(conf, self.passwords.count)
-        self.key = (conf.setdefault("METRICS_KEY", None) or "").encode()
+        self.key = (conf["METRICS_KEY"] or "").encode()
 
     def by_token(self, _: Any, request: Request) -> str:
         """Scheme `token`: Authorization: Bearer TOKEN (RFC 6750), or a key."""
@@ -55,7 +55,7 @@ class Auth:
         given = (_credentials("bearer") or "").encode()
         if not self.key or not hmac.compare_digest(given, self.key):
             err("missing token", 401)
-        g.user = {"id": 0, "login": "scraper", "isadmin": True}
+        here().user = {"id": 0, "login": "scraper", "isadmin": True}
         return "scraper"
 
     def by_form(self, _: Any, request: Request) -> str:
@@ -79,7 +79,7 @@ class Auth:
 
 def _credentials(scheme: str) -> str | None:
     """What follows a scheme, whatever its case, in Authorization."""
-    kind, _, credentials = here().request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    kind, _, credentials = here().environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     # a token pasted as the JSON text that /login gave is still quoted; no quote belongs to a token or to base 64
     return credentials.strip().strip('"') if kind.lower() == scheme else None
 

@@ -11,7 +11,7 @@ from engine.auth.address import address
 from engine.auth.tokens import Tokens
 from engine.auth.user import digest
 from engine.db.reference import db
-from engine.fast.lean import here
+from engine.http.request import here
 from engine.problem import Problem
 
 RENEWABLE = 30 * 86_400.0  # seconds in which a refresh text is good
@@ -34,7 +34,7 @@ def begin(tokens: Tokens, user: dict[str, Any], renewable: bool) -> dict[str, An
         seconds=RENEWABLE if renewable else tokens.delay,
         refresh=text and digest(text),
         address=address(),
-        agent=here().request.environ.get("HTTP_USER_AGENT", "").encode("latin1").decode(errors="replace")[:AGENT],
+        agent=here().environ.get("HTTP_USER_AGENT", "").encode("latin1").decode(errors="replace")[:AGENT],
         login=user["login"],
         request=audit.context()[1],
     )

@@ -26,7 +26,7 @@ class Tokens:
 
     def __init__(self, conf: dict[str, Any]) -> None:
         self.kind, self.realm, self.delay = conf["FSA_TOKEN_TYPE"], conf["FSA_REALM"], 60 * conf["FSA_TOKEN_DELAY"]
-        self.secret = (conf.get("FSA_TOKEN_SECRET") or "").encode()  # an empty one does not start, see commands
+        self.secret = (conf["FSA_TOKEN_SECRET"] or "").encode()  # an empty one does not start, see commands
         self.memory = Memory("get_auth_session")
 
     def make(self, user: dict[str, Any], salt: str) -> tuple[str, float]:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from engine.auth import audit
 from engine.auth.user import digest
 from engine.db.reference import db
-from engine.fast.lean import here
+from engine.http.request import here
 from engine.problem import Problem
 
 STEP, DIGITS, AROUND = 30, 6, (0, -1, 1)  # seconds, digits, and the steps that are taken for now: clocks differ
@@ -94,7 +94,7 @@ class Totp:
         """
         if otp is None:
             raise Problem(401, "a one-time password is wanted: X-OTP, or otp at POST /login", "otp_required")
-        proven = here().request.environ
+        proven = here().environ
         if proven.get("engine.otp") == (user["id"], otp):  # the request runs again
             return
         forget = self.count(user["login"])
@@ -122,7 +122,7 @@ class Totp:
 
         :raises Problem: 400 if none is in force, or this is not what came in X-OTP, nor good by itself.
         """
-        if here().request.environ.get("engine.otp") != (user["id"], otp) and not self._spend(user["id"], otp):
+        if here().environ.get("engine.otp") != (user["id"], otp) and not self._spend(user["id"], otp):
             raise Problem(400, "these are not the digits of a second factor in force", "wrong_otp", "otp")
         db.del_totp(uid=user["id"])
 
@@ -136,7 +136,8 @@ class Totp:
 
     def _step(self, uid: int, row: dict[str, Any], otp: str) -> int | None:
         """The step whose digits these are, around now and after the last that was used; None if there is none."""
-        assert self.sealed
+        if self.sealed is None:
+            raise Problem(503, "this server cannot check second factors: it has no TOTP_KEY")
         secret, now = self.sealed.open(uid, row["secret"]), int(time.time()) // STEP
         steps = [now + apart for apart in AROUND if now + apart > row["step"]]
         return next((step for step in steps if hmac.compare_digest(code(secret, step).encode(), otp.encode())), None)

@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.db.assumption import Assumption
 from engine.db.reference import db
-from engine.fast.lean import here
+from engine.http.request import here
 
 MOST = 2_000  # tokens, and keys, that a process remembers, at a kilobyte each: forgetting costs a round trip
 
@@ -22,14 +22,21 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def known(user: dict[str, Any]) -> str:
-    here().g.user = user
+    here().user = user
     login: str = user["login"]
     return login
 
 
+def caller() -> dict[str, Any]:
+    """The row of who calls; there is one wherever a rule asks for a caller."""
+    user = here().user
+    assert user is not None  # noqa: S101
+    return user
+
+
 def assume(assumption: Assumption, read: bool = False) -> None:
     """Assume the caller's row unchanged, see `db.assume`; `auth.check_caller` does once more."""
-    here().g.assumption = assumption
+    here().assumption = assumption
     db.assume(assumption, read=read)
 
 

@@ -179,5 +179,5 @@ def close(peer: str, port: str, quiet: float) -> None:
 def init_app(app: Flask) -> None:
     """Read bodies before anything else."""
     conf = app.config
-    readers, timeout = conf.setdefault("BODY_READERS", 3), conf.setdefault("BODY_TIMEOUT", 15.0)
+    readers, timeout = conf["BODY_READERS"], conf["BODY_TIMEOUT"]
     app.wsgi_app = app.extensions["bodies"] = Bodies(app.wsgi_app, conf["MAX_CONTENT_LENGTH"], readers, timeout)

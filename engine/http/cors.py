@@ -7,8 +7,8 @@ import re
 
 from FlaskSimpleAuth import Flask, Response, request
 
-from engine.fast.lean import here
 from engine.http import errors
+from engine.http.request import here
 from engine.http.transaction import READS
 from engine.http.wire import empty
 from engine.problem import SPECIFIC, Problem
@@ -25,8 +25,9 @@ RESPONSE_HEADERS = (
 MAX_AGE = "600"  # seconds a browser may remember a preflight
 
 
-def allow(response: Response, origins: list[str]) -> Response:
+def allow(response: Response) -> Response:
     """Tell a browser that pages of this origin may read the answer, and before that, send the request."""
+    origins = here().app.config["CORS_ORIGINS"]
     headers = response.headers
     response.vary.add("Origin")
     if request.headers.get("Origin") in origins:
@@ -44,7 +45,7 @@ def refuse(origins: list[str]) -> Response | None:
 
     A browser says whence in Sec-Fetch-Site, an old one in Origin alone; a client that is none says neither.
     """
-    asked = here().request
+    asked = here()
     site, origin = asked.environ.get("HTTP_SEC_FETCH_SITE"), asked.environ.get("HTTP_ORIGIN")
     if (site is None and origin is None) or asked.method in READS or origin in origins:
         return None
@@ -70,9 +71,8 @@ def faults(origins: list[str]) -> list[str]:
 
 
 def init_app(app: Flask) -> None:
-    """Allow the configured origins."""
+    """Refuse pages of other sites, but those of the configured origins."""
     origins = app.config["CORS_ORIGINS"]
     app.before_request(lambda: refuse(origins))
     if origins:
         app.before_request(preflight)
-        app.after_request(lambda response: allow(response, origins))

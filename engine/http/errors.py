@@ -8,9 +8,11 @@ import re
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, current_app, g, json, request
+from flask import Flask, current_app, json, request
 from werkzeug.exceptions import HTTPException
 
+from engine.http.request import here, there
+from engine.http.response import Response
 from engine.problem import CODES, Problem
 
 log = logging.getLogger("stuff.errors")
@@ -101,7 +103,7 @@ def answer(
     elif field:
         faults = [{"field": field, "message": message}]
     body: dict[str, Any] = {"error": message, "status": status, "code": code or CODES[status][0]}
-    body["request_id"] = g.get("request_id")
+    body["request_id"] = now.request_id if (now := there()) else None
     if faults:
         body["errors"] = faults
     kind = "application/json"
@@ -136,7 +138,7 @@ def from_bug(error: Exception) -> Response:
     :raises Exception: the bug, in debug mode.
     """
     if current_app.debug:
-        error.add_note(f"request id: {g.get('request_id')}")
+        error.add_note(f"request id: {here().request_id}")
         raise error
     log.error("bug on %s %s: %r", request.method, request.path[:256], error, exc_info=error)
     return answer(None, 500)

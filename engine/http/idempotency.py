@@ -9,13 +9,12 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from functools import partial, update_wrapper
+from functools import update_wrapper
 from typing import Any
 
-from FlaskSimpleAuth import Flask, Response
-
 from engine.db.reference import db
-from engine.fast.lean import here
+from engine.http.request import here
+from engine.http.response import Response
 from engine.http.wire import given
 from engine.problem import Problem
 
@@ -38,18 +37,23 @@ class Once:
         self.view, self.__code__ = view, view.__code__
 
     def __call__(self, **parameters: Any) -> Any:
-        request = here().request
+        request = here()
         key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
-        return (key is not None and request.method == "POST" and recall(key)) or self.view(**parameters)
+        if key is None or request.method != "POST":
+            return self.view(**parameters)
+        name, answer = recall(key)
+        if answer is None:
+            answer = request.app.make_response(self.view(**parameters))
+            keep(name, answer)
+        return answer
 
 
-def recall(key: str) -> Response | None:
-    """The answer to this request if it was given before; else it will be kept."""
-    now = here()
-    request = now.request
+def recall(key: str) -> tuple[str, Response | None]:
+    """The name under which the answer to this request is kept, and the answer if it was given before."""
+    request = here()
     if not KEY.fullmatch(key):
         raise Problem(400, "Idempotency-Key must have 1 to 64 printable ASCII characters", "invalid_idempotency_key")
-    user = now.app.current_user()
+    user = request.app.current_user()
     name, fingerprint = _digest(key, user, request.script_root, str(request.url_rule)), _digest(key, request.path, given())
     db.del_answer_old(key=name)
     known = db.claim_answer(key=name, fingerprint=fingerprint)
@@ -58,23 +62,21 @@ def recall(key: str) -> Response | None:
     if known["fingerprint"] != fingerprint:
         raise Problem(422)
     if known["status"] is None:
-        now._after_request_functions.append(partial(keep, name))
-        return None
-    return Response(known["body"], known["status"], {**json.loads(known["headers"]), "Idempotency-Replayed": "true"})
+        return name, None
+    headers = {**json.loads(known["headers"]), "Idempotency-Replayed": "true"}
+    return name, Response(known["body"], known["status"], headers)
 
 
-def keep(key: str, response: Response) -> Response:
-    """Store the answer with what the request did; runs before the transaction is ended."""
+def keep(key: str, response: Response) -> None:
+    """Store the answer in the transaction of what the request did."""
     if response.status_code < 400:
         headers = json.dumps({name: value for name, value in response.headers.items() if name in KEPT})
         db.set_answer(key=key, status=response.status_code, headers=headers, body="\\x" + response.get_data().hex())
-    return response
 
 
-def init_app(app: Flask) -> None:
+def init_app(app: Any) -> None:
     """Look before each POST whose answer may be stored."""
-    for owner in (app, app._fsa):
-        owner.add_url_rule = _register(owner.add_url_rule)
+    app.watch_routes(_register)
 
 
 def _register(register: Callable[..., Any]) -> Callable[..., Any]:

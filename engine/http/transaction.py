@@ -11,9 +11,8 @@ from pathlib import Path
 from FlaskSimpleAuth import Flask, Request, Response, request
 
 from engine.db.database import DB
-from engine.db.reference import refer
-from engine.fast.lean import here
-from engine.http import errors
+from engine.db.reference import db, refer
+from engine.http.request import here
 from engine.problem import Problem
 
 READS = {"GET", "HEAD", "OPTIONS"}
@@ -47,44 +46,38 @@ def tell_position(response: Response, position: int) -> None:
     )
 
 
+def begin() -> None:
+    """Open the unit of work: what only reads goes to the reading side."""
+    db.open(here().method not in READS)
+
+
 def connect_database(app: Flask) -> None:
     """Connect `db` to the configured databases, and each request to a unit of work."""
     conf = app.config
-    conf.setdefault("DATABASE_STALE", 5.0)
     settings = dict(conf["ANODB"])
     settings["queries"] = str(Path(app.root_path, settings["queries"]))
     database = DB(
         read=conf["DATABASE_READ"],
         size=conf["DATABASE_POOL"],
-        timeout=conf["DATABASE_PATIENCE"],
+        timeout=conf["DATABASE_TIMEOUT"],
         read_timeout=conf["DATABASE_READ_TIMEOUT"],
         write_timeout=conf["DATABASE_WRITE_TIMEOUT"],
-        pooler=conf["DATABASE_POOLED"],
-        slow=conf.get("DATABASE_SLOW"),
-        plans=conf.get("DATABASE_SLOW_PLAN", False),
+        pooler=conf["DATABASE_POOLER"],
+        slow=conf["DATABASE_SLOW"],
+        plans=conf["DATABASE_SLOW_PLAN"],
         stale=conf["DATABASE_STALE"],
-        age=conf.get("DATABASE_MAX_AGE", 600.0),
-        trace=conf.get("DATABASE_TRACE", False),
+        age=conf["DATABASE_MAX_AGE"],
+        trace=conf["DATABASE_TRACE"],
         debug=app.debug,
         **settings,
     )
     refer(database)
 
-    def begin() -> None:
-        database.open(here().request.method not in READS)
-
-    # first, so that a request refused by a later hook leaves no queries of the previous one
-    app.before_request_funcs[None].insert(0, begin)
-
     if database.bound:
 
         @app.before_request
-        def after() -> Response | None:
-            try:
-                database.after(asked_position(request))
-            except Problem as problem:
-                return errors.from_problem(problem)
-            return None
+        def after() -> None:
+            database.after(asked_position(request))
 
     @app.teardown_request
     def release(_: BaseException | None) -> None:

@@ -30,18 +30,16 @@ from werkzeug.exceptions import BadRequest, LengthRequired, RequestEntityTooLarg
 from werkzeug.http import http_date
 from werkzeug.routing import BaseConverter
 
-from engine.db.reference import db
 from engine.db.statement import Json
-from engine.fast import lean
-from engine.fast.lean import here
 from engine.http import errors
+from engine.http.request import here
+from engine.http.response import Response
 from engine.http.transaction import READS
 from engine.problem import CODES, Problem
 
 MAX_TARGET = 8000  # characters of a path and its query together, as elsewhere (nginx, Apache)
 MAX_NAMES = 100  # of parameters in a request; no route has a tenth of that
 MAX_ROWS = 100_000  # of a CSV body
-TRIES = 2, 1, 0  # how many runs are left of a request whose transaction was undone through no fault of its own
 FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
 NONE: dict[str, Any] = {}
 ETAG = re.compile(r'(W/)?"([^"]*)"')
@@ -77,7 +75,7 @@ def declare(**what: Any) -> Callable[[T], T]:
 
 def declared() -> dict[str, Any]:
     """What was declared of the route at hand."""
-    return cast(dict[str, Any], getattr(here().hooks.route, "declared", NONE))
+    return cast(dict[str, Any], getattr(here().route, "declared", NONE))
 
 
 JSONS = ("application/json", "application/problem+json")
@@ -136,7 +134,7 @@ def page(row: dict[str, Any], total: int | None = None) -> Any:
 
 def url(path: str) -> str:
     """The URL of a path that is relative to where the API is mounted."""
-    return here().request.root_path + path
+    return here().root_path + path
 
 
 def created(body: Any, path: str | None = None) -> Any:
@@ -211,7 +209,7 @@ def if_match(_: str) -> IfMatch | None:
 
 def counts(name: str) -> bool:
     """Whether the client prefers to know how many there are (`Prefer: count=exact`, RFC 7240); the first `count` holds."""
-    for preference in here().request.environ.get("HTTP_PREFER", "").split(","):
+    for preference in here().environ.get("HTTP_PREFER", "").split(","):
         name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "count":
             return bool(value.strip().strip('"').lower() == "exact")
@@ -220,7 +218,7 @@ def counts(name: str) -> bool:
 
 def empty(status: int, **headers: str) -> flask.Response:
     """An answer without a body, hence without a Content-Type."""
-    response = lean.Response(b"", status, headers)
+    response = Response(b"", status, headers)
     del response.headers["Content-Type"]
     return response
 
@@ -281,102 +279,47 @@ def _no_constant(name: str) -> Any:
 _scan = c_make_scanner(json.JSONDecoder(object_pairs_hook=_members, parse_constant=_no_constant))  # what its decode() calls
 
 
-class Request(lean.Request):
-    """Flask's request, which says no more of a body that is not JSON."""
-
-    def on_json_loading_failed(self, e: ValueError | None) -> Any:
-        raise BadRequest("the request body is not valid JSON")
-
-
-class Flask(lean.Flask):
-    """FlaskSimpleAuth's Flask, with our way of asking again and of answering."""
-
-    request_class = Request
-
-    def dispatch_request(self) -> Any:
-        """Run the route; when its transaction was undone for no reason of its own, run it again."""
-        now = here()
-        route, found = now.hooks.route, now.request.view_args
-        if route is None or found is None or now.request.method == "OPTIONS":
-            return super().dispatch_request()
-        for left in TRIES:
-            try:
-                try:
-                    answer = route(**found)
-                    if type(answer) is list:
-                        check_many(route)
-                except Problem as problem:
-                    if problem.status >= 500:
-                        raise
-                    answer = errors.from_problem(problem)
-                db.verify()  # first who calls, then what is wrong with it
-                return answer
-            except Problem as problem:
-                db.rollback()
-                if not (problem.retry and left):
-                    return errors.from_problem(problem)
-                self.forget()  # who calls is found out anew, too
-                now.g.pop("user", None)
-                now._after_request_functions.clear()  # of the run that was undone
-        raise AssertionError("unreachable")  # pragma: no cover
-
-    def make_default_options_response(self) -> flask.Response:
-        """The methods of a path, in Allow."""
-        response = empty(200)
-        response.allow.update(super().make_default_options_response().allow)
-        return response
-
-    def make_response(self, rv: Any) -> Any:
-        """Turn a route's value into an answer."""
-        if isinstance(rv, flask.Response):
-            return rv
-        value, status, headers = (*rv, None, None)[:3] if isinstance(rv, tuple) else (rv, None, None)
-        if isinstance(value, str) and (status or 200) >= 400:  # how FlaskSimpleAuth refuses
-            return errors.answer(value, status or 400)
-        response = self._answer(value, status or (204 if value is None else 200))
-        for name, text in (headers or NONE).items():
-            response.headers.add(name, text)
-        return response
-
-    def _answer(self, value: Any, status: int) -> flask.Response:
-        if isinstance(value, Page):
-            return self._page(value, status)
+def answer(value: Any, status: int) -> flask.Response:
+    """The answer of a route's value, with its ETag."""
+    if isinstance(value, Page):
+        return _page(value, status)
+    etag = None
+    if value is None or status == 204:
+        return empty(status)
+    if isinstance(value, dict) and "etag" in value:
+        value = dict(value)
+        etag = str(value.pop("etag"))
+    body = value if isinstance(value, Json) else here().app.json.dumps(value).encode()
+    if status != 200 or here().method not in READS:
         etag = None
-        if value is None or status == 204:
-            return empty(status)
-        if isinstance(value, dict) and "etag" in value:
-            value = dict(value)
-            etag = str(value.pop("etag"))
-        body = value if isinstance(value, Json) else self.json.dumps(value).encode()
-        if status != 200 or here().request.method not in READS:
-            etag = None
-        elif etag is None:
-            etag = hashlib.blake2b(body, digest_size=8).hexdigest()
-        return compared(lean.Response.of(body + b"\n", status, "application/json", etag), etag)
+    elif etag is None:
+        etag = hashlib.blake2b(body, digest_size=8).hexdigest()
+    return compared(here().app.response_class.of(body + b"\n", status, "application/json", etag), etag)
 
-    def _page(self, value: Page, status: int) -> flask.Response:
-        """A list, as JSON or CSV, with its links and its count."""
-        asked, cursor, total = here().request, value["next"], value["total"]
-        body, kind = (value["items"] or b"[]") + b"\n", "application/json"
-        shown = len(json.loads(body)) if total is not None else 0
-        if errors.is_wanted("text/csv", asked.environ.get("HTTP_ACCEPT", "")):
-            body, kind = to_csv(json.loads(body, parse_float=str), columns(here().hooks.route)), "text/csv; charset=utf-8"
-        # NOTE the ETag is of all that is told: where the page ends and how many rows there are stand in headers
-        told = b"%b\n%b\n%d" % (body, cursor or b"", -1 if total is None else total)
-        etag = hashlib.blake2b(told, digest_size=8).hexdigest()
-        response = lean.Response.of(body, status, kind, etag)
-        response.headers["Vary"] = "Accept, Prefer"
-        if links := _links(cursor):
-            response.headers["Link"] = links
-        if total is not None:
-            response.headers["Content-Range"] = f"items {f'0-{shown - 1}' if shown else '*'}/{total}"
-            response.headers["Preference-Applied"] = "count=exact"
-        return compared(response, etag)
+
+def _page(value: Page, status: int) -> flask.Response:
+    """A list, as JSON or CSV, with its links and its count."""
+    asked, cursor, total = here(), value["next"], value["total"]
+    body, kind = (value["items"] or b"[]") + b"\n", "application/json"
+    shown = len(json.loads(body)) if total is not None else 0
+    if errors.is_wanted("text/csv", asked.environ.get("HTTP_ACCEPT", "")):
+        body, kind = to_csv(json.loads(body, parse_float=str), columns(here().route)), "text/csv; charset=utf-8"
+    # NOTE the ETag is of all that is told: where the page ends and how many rows there are stand in headers
+    told = b"%b\n%b\n%d" % (body, cursor or b"", -1 if total is None else total)
+    etag = hashlib.blake2b(told, digest_size=8).hexdigest()
+    response = here().app.response_class.of(body, status, kind, etag)
+    response.headers["Vary"] = "Accept, Prefer"
+    if links := _links(cursor):
+        response.headers["Link"] = links
+    if total is not None:
+        response.headers["Content-Range"] = f"items {f'0-{shown - 1}' if shown else '*'}/{total}"
+        response.headers["Preference-Applied"] = "count=exact"
+    return compared(response, etag)
 
 
 def _links(cursor: bytes | None) -> str:
     """The next page, if there is one, and the first, unless it is this one (RFC 8288)."""
-    asked = here().request
+    asked = here()
     if not cursor and not asked.query_string and not asked.has_body:
         return ""
     given, links = parameters(), []
@@ -390,7 +333,7 @@ def _links(cursor: bytes | None) -> str:
 
 def compared(response: flask.Response, etag: str | None) -> flask.Response:
     """The answer to what the client knows of a resource by its ETag: If-Match before If-None-Match (RFC 9110 13.2.2)."""
-    environ = here().request.environ
+    environ = here().environ
     required = etag and environ.get("HTTP_IF_MATCH")
     if required and required.strip() != "*" and not any(tag == etag and not weak for weak, tag in ETAG.findall(required)):
         return errors.answer(None, 412)
@@ -439,7 +382,7 @@ def _check_once(names: list[str]) -> None:
 
 def check() -> flask.Response | None:
     """Before anything else: may this request be understood, and its answer?"""
-    asked = here().request
+    asked = here()
     environ, names = asked.environ, []
     if refused := environ.get("engine.refused"):  # see bodies.py
         return errors.answer(*refused)
@@ -472,7 +415,7 @@ def check() -> flask.Response | None:
                 _check_utf8(asked.get_data(parse_form_data=False))
             names += [name for name, values in asked.form.lists() for _ in values]
         elif asked.mimetype == "text/csv" and (name := declared().get("csv")):
-            asked.form, asked.files = ImmutableMultiDict([(name, from_csv(asked.get_data()))]), lean.NOTHING  # type: ignore
+            asked.form, asked.files = ImmutableMultiDict([(name, from_csv(asked.get_data()))]), ImmutableMultiDict()  # type: ignore
             names.append(name)
         else:
             raise UnsupportedMediaType
@@ -484,7 +427,7 @@ def check() -> flask.Response | None:
 
 
 def _offered() -> tuple[str, ...]:
-    return offers(here().hooks.route)
+    return offers(here().route)
 
 
 def _check_utf8(raw: bytes) -> None:
@@ -494,18 +437,17 @@ def _check_utf8(raw: bytes) -> None:
         raise BadRequest("parameters must be UTF-8") from error
 
 
-def finish(response: flask.Response) -> flask.Response:
+def finish(response: Response) -> Response:
     """The headers of every answer."""
-    says = lean.headers(response)
-    there = dict(says)
-    says.append(("X-Content-Type-Options", "nosniff"))
-    if "Cache-Control" not in there:
-        open_ = "HTTP_AUTHORIZATION" not in here().request.environ and response._status_code in (200, 304)
-        says.append(("Cache-Control", "no-cache" if open_ and "ETag" in there else "no-store"))
-    if "Vary" not in there:
-        says.append(("Vary", "Accept"))
+    names, status = response.names(), response.status_code
+    response.add("X-Content-Type-Options", "nosniff")
+    if "Cache-Control" not in names:
+        open_ = "HTTP_AUTHORIZATION" not in here().environ and status in (200, 304)
+        response.add("Cache-Control", "no-cache" if open_ and "ETag" in names else "no-store")
+    if "Vary" not in names:
+        response.add("Vary", "Accept")
     headers = response.headers
-    if response._status_code == 401:  # FlaskSimpleAuth has named its own schemes
+    if status == 401:  # FlaskSimpleAuth has named its own schemes
         headers.setdefault("WWW-Authenticate", f'Basic realm="{flask.current_app.config["FSA_REALM"]}"')
     if stated := declared():
         if "deprecated" in stated:
@@ -521,7 +463,7 @@ class KeyConverter(BaseConverter):
     regex = "[1-9][0-9]*"
 
 
-def init_app(app: Flask) -> None:
+def init_app(app: Any) -> None:
     """Check requests and finish answers."""
     app.url_map.converters["string"] = KeyConverter  # what FlaskSimpleAuth makes of a type of ours
     app.json = Provider(app)
@@ -529,4 +471,3 @@ def init_app(app: Flask) -> None:
     app.config["FSA_SPECIAL_PARAMETER"] = {IfMatch: if_match, Count: counts}
     app.config["FSA_JSON_STREAMING"] = False
     app.before_request(check)
-    app.after_request(finish)

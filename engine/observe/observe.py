@@ -15,13 +15,11 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-from flask import g, has_request_context
-from FlaskSimpleAuth import Flask, Response
+from FlaskSimpleAuth import Flask
 from pydantic_core import to_json
 
 from engine.db.reference import db
-from engine.fast import lean
-from engine.fast.lean import here
+from engine.http.request import here, there
 from engine.metrics import counters
 from engine.observe import alarms, tracing
 from engine.problem import Problem
@@ -33,15 +31,17 @@ ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 def start() -> None:
     """Name the request: the client's own X-Request-Id if it is fit, else a new one."""
-    now = here()
-    own, environ = now.g, now.request.environ
+    own = here()
+    if own.started:  # a request that starts over keeps its id
+        return
+    environ, app = own.environ, own.app
     given = environ.get("HTTP_X_REQUEST_ID")
     own.request_id = given if given and ID.fullmatch(given) else f"{random.getrandbits(80):020x}"
     own.started = time.perf_counter()
-    exporter = now.app.extensions["exporter"]
+    exporter = app.extensions["exporter"]
     header = environ.get("HTTP_TRACEPARENT")
     own.trace = (tracing.read(header) if header else None) or (exporter.begin() if exporter else None)
-    if now.app.config["PROFILING"] and "HTTP_X_PROFILE" in environ and _profiling.acquire(blocking=False):
+    if app.config["PROFILING"] and "HTTP_X_PROFILE" in environ and _profiling.acquire(blocking=False):
         own.profile = cProfile.Profile()
         own.profile.enable()
 
@@ -51,17 +51,17 @@ def short(path: str) -> str:
     return path if len(path) <= PATH else path[:PATH] + "..."
 
 
-def end(response: Response) -> Response:
+def end(response: Any) -> Any:
     """Tell the client the id, and the log what happened; never a password, a token or a body."""
-    now = here()
-    own, at, app = now.g, now.request, now.app
-    lean.headers(response).append(("X-Request-Id", own.request_id))
-    rule = at.url_rule.rule.replace("<string:", "<") if at.url_rule else None  # as it was written
+    own = here()
+    app = own.app
+    response.add("X-Request-Id", own.request_id)
+    rule = own.url_rule.rule.replace("<string:", "<") if own.url_rule else None  # as it was written
     seconds = time.perf_counter() - own.started
-    counters.request(at.method, rule, response._status_code, seconds)
-    if "profile" in vars(own):
+    counters.request(own.method, rule, response.status_code, seconds)
+    if own.profile:
         own.profile.disable()
-        if "user" not in own and "HTTP_AUTHORIZATION" in at.environ:  # an open route does not ask who calls
+        if not own.user and "HTTP_AUTHORIZATION" in own.environ:  # an open route does not ask who calls
             with suppress(Problem):
                 app.get_user(required=False)
     conf, more = app.config, {}
@@ -73,21 +73,21 @@ def end(response: Response) -> Response:
         more["trace"] = own.trace.trace
         response.headers["traceresponse"] = own.trace.header()
         if own.trace.sampled and (exporter := app.extensions["exporter"]):
-            about = {"http.request.method": at.method, "http.route": rule, "url.path": short(at.path)}
+            about = {"http.request.method": own.method, "http.route": rule, "url.path": short(own.path)}
             about |= {"http.response.status_code": response.status_code, "stuff.request_id": own.request_id}
-            exporter.add(own.trace, f"{at.method} {rule or ''}".strip(), own.started, list(db.ran()), **about)
+            exporter.add(own.trace, f"{own.method} {rule or ''}".strip(), own.started, list(db.ran()), **about)
     slow = conf["SLOW_REQUEST"] is not None and seconds > conf["SLOW_REQUEST"]
     if slow:
         more["queries"] = [[name, round(1000 * lasted, 2)] for name, _, lasted in db.ran()]
     told = {
         "id": own.request_id,
-        "method": at.method,
-        "path": short(at.path),
+        "method": own.method,
+        "path": short(own.path),
         "route": rule,
-        "status": response._status_code,
+        "status": response.status_code,
         "ms": round(1000 * seconds, 2),
-        "login": own.user["login"] if "user" in vars(own) else None,
-        "address": at.remote_addr,
+        "login": own.user["login"] if own.user else None,
+        "address": own.remote_addr,
     }
     write("WARNING" if slow else "INFO", "slow request" if slow else "request", told | more if more else told)
     return response
@@ -98,11 +98,11 @@ _profiling = threading.Lock()  # Python can profile one thread at a time
 
 def profiled(_: BaseException | None) -> None:
     """End the profile of a request, and log it if it was an administrator who asked for it."""
-    own = here().g
-    if "profile" in vars(own):
+    own = here()
+    if own.profile:
         own.profile.disable()
         _profiling.release()
-        if "user" in own and own.user["isadmin"]:
+        if own.user and own.user["isadmin"]:
             text = io.StringIO()
             pstats.Stats(own.profile, stream=text).sort_stats("cumulative").print_stats(40)
             write("INFO", "profile", {"id": own.request_id, "profile": text.getvalue()})
@@ -165,7 +165,7 @@ class Formatter(logging.Formatter):
 
 
 def _told(record: logging.LogRecord) -> dict[str, Any]:
-    known = g.get("request_id") if has_request_context() else None
+    known = now.request_id if (now := there()) else None
     stack = logging.Formatter().formatException(record.exc_info) if record.exc_info else None
     return {"id": known, "message": record.getMessage(), "stack": stack}
 
@@ -197,10 +197,6 @@ def init_app(app: Flask) -> None:
     global plain
     conf = app.config
     plain = conf["LOCAL"]
-    for name in ("METRICS_FOLDER", "SLOW_REQUEST", "TRACES", "MAIL", "SYSLOG"):
-        conf.setdefault(name, None)
-    for name in ("SERVER_TIMING", "PROFILING"):
-        conf.setdefault(name, False)
     folder = conf["METRICS_FOLDER"]
     counters.open(folder)
     os.register_at_fork(after_in_child=lambda: counters.open(folder))
@@ -215,13 +211,11 @@ def init_app(app: Flask) -> None:
         handler.setFormatter(Formatter())
         handler.addFilter(ours)
     versions = {"service.name": app.name, "service.version": conf["VERSION"]}
-    app.extensions["exporter"] = conf["TRACES"] and tracing.Exporter(conf["TRACES"], conf.get("TRACES_RATIO", 1.0), versions)
+    app.extensions["exporter"] = conf["TRACES"] and tracing.Exporter(conf["TRACES"], conf["TRACES_RATIO"], versions)
     root.setLevel(app.config["LOG_LEVEL"])
     for name in ("fsa", "werkzeug"):
         logging.getLogger(name).addFilter(told_once)
     for name in ("anodb", "aiosql", "fsa"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    app.before_request_funcs[None].insert(0, start)  # before FlaskSimpleAuth's own, which may refuse
-    app.after_request(end)
     if conf["PROFILING"]:
         app.teardown_request(profiled)

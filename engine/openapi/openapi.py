@@ -4,6 +4,7 @@ Each route is recorded when it is registered; path, methods, signature, return t
 there is to say. In a docstring a line `409: why` adds a status; `wire.declare` says what a signature cannot.
 """
 
+import gzip
 import inspect
 import json
 import re
@@ -17,6 +18,7 @@ from typing import Any
 
 from FlaskSimpleAuth import Cookie, FileStorage, Flask, Header, JsonData
 
+from engine import settings
 from engine.http import wire
 from engine.openapi.schema import Schemas, jsonable, nullable
 from engine.problem import CODES, SPECIFIC
@@ -241,6 +243,11 @@ class Contract:
     def text(self) -> bytes:
         """The document as JSON, in ASCII: YAML loaders, too, read it."""
         return json.dumps(self.document).encode()
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The document as JSON, in gzip."""
+        return gzip.compress(self.text, 6, mtime=0)
 
     @cached_property
     def links(self) -> dict[str, str]:
@@ -506,6 +513,7 @@ def pages(contract: Contract) -> dict[str, str]:
     rows = "".join(f"| {status} | `{code}` | {_sentence(message)} |\n" for status, code, message in sorted(codes))
     return {
         "api.md": API + table(contract),
+        "settings.md": settings.page(),
         "errors.md": ERRORS + "| status | code | meaning |\n| --- | --- | --- |\n" + rows,
     }
 
@@ -513,9 +521,7 @@ def pages(contract: Contract) -> dict[str, str]:
 def init_app(app: Flask) -> None:
     """Record every route from now on."""
     contract = app.extensions["contract"] = Contract(app)
-    # blueprints register through the application, its own decorators through FlaskSimpleAuth's extension
-    for owner in (app, app._fsa):
-        owner.add_url_rule = contract.recording(owner.add_url_rule)
+    app.watch_routes(contract.recording)
 
     @app.cli.command("api")
     def print_routes() -> None:

@@ -36,7 +36,7 @@ def get_version() -> Version:
     The version of the schema and the time are the database's; the user, with key and groups, is null unless valid
     credentials came.
     """
-    return {"app": "stuff", "version": current_app.config["VERSION"], **auth.standing()} | db.get_now()
+    return {"app": current_app.name, "version": current_app.config["VERSION"], **auth.standing()} | db.get_now()
 
 
 # GET /live: is the process alive

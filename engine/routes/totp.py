@@ -33,5 +33,8 @@ def post_totp_confirm(otp: Otp) -> Created[Recoveries]:
 # DELETE /totp: out of force
 @totp.delete("/totp", authorize="AUTH", auth="basic")
 def delete_totp(otp: Otp) -> None:
-    """Take the second factor out of force, by the digits of X-OTP once more, or a recovery text."""
+    """Take the second factor out of force.
+
+    It takes the digits of X-OTP once more, or a recovery text.
+    """
     auth.end_totp(otp)

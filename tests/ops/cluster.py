@@ -329,7 +329,7 @@ def basic(login: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode()
 
 
-TLS = {"X-Forwarded-Proto": "https"}  # what a proxy says that ended it; believed where there is one (PROXIES)
+TLS = {"X-Forwarded-Proto": "https"}  # what a proxy says that ended it; believed where there is one (TRUSTED_PROXIES)
 
 
 def ask(link: http.client.HTTPConnection, method: str, text: str) -> Answer:

@@ -33,7 +33,7 @@ ADDRESSES = {"one": "192.0.2.11", "two": "192.0.2.12", "database": "192.0.2.21",
 NET = "192.0.2.0/24"
 PASSWORD = "a-password-of-this-check"
 SECRET = "a token secret that both hosts were given"
-PATIENCE = 0.9  # DATABASE_PATIENCE of app.conf
+PATIENCE = 0.9  # the default of DATABASE_TIMEOUT
 BOUNDS = {"refused": 1.0, "answered": 4.0, "healed": 2.0, "noticed": 2.0, "ended": 25.0}  # seconds
 OK = (200, 201, 204)
 
@@ -292,7 +292,7 @@ def main() -> None:
         stack.callback(cluster.stop)
         for name in ("one", "two"):
             with inside(name):
-                server = serving(folder, url, name=name, place=("0.0.0.0", 5000), PROXIES=1, FSA_TOKEN_SECRET=SECRET)
+                server = serving(folder, url, name=name, place=("0.0.0.0", 5000), TRUSTED_PROXIES=1, FSA_TOKEN_SECRET=SECRET)
                 stack.enter_context(server)
         process = balancer(folder, {})
         stack.callback(process.wait)

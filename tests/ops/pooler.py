@@ -1,7 +1,7 @@
 """The server through pgbouncer in transaction pooling, many clients on two connections: `make check.pooler`.
 
 Errors are not enough to look for: behind an old pgbouncer a statement that one client prepared answers for another's, silently.
-So each client knows what it has stored and compares every answer. The control runs with DATABASE_POOLED = False, must be wrong.
+So each client knows what it has stored and compares every answer. The control runs with DATABASE_POOLER = False, must be wrong.
 """
 
 import http.client
@@ -107,9 +107,9 @@ def main() -> None:
             url = f"host=127.0.0.1 port={port} user=postgres dbname=stuff_test"
             results = {}
             for pooled in (True, False):
-                with serving(folder, url, DATABASE_POOLED=pooled) as server:
+                with serving(folder, url, DATABASE_POOLER=pooled) as server:
                     results[pooled] = loop(server)
-                print(f"DATABASE_POOLED = {pooled}: " + ", ".join(f"{v} {k}" for k, v in sorted(results[pooled].items())))
+                print(f"DATABASE_POOLER = {pooled}: " + ", ".join(f"{v} {k}" for k, v in sorted(results[pooled].items())))
             backends = node.sql("SELECT count(*), count(*) FILTER (WHERE state <> 'idle') FROM pg_stat_activity"
                                 " WHERE datname = 'stuff_test'")[0]  # fmt: skip
             print(f"connections to the database: {backends[0]}, not idle: {backends[1]}")

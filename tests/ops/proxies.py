@@ -88,7 +88,7 @@ def main() -> None:
         stack.callback(cluster.stop)
         cluster.primary.sql("CREATE DATABASE stuff_test")
         settings: dict[str, Any] = {
-            "PROXIES": 1,
+            "TRUSTED_PROXIES": 1,
             "BODY_TIMEOUT": 2.0,
             "PASSWORD_COST": 4,
             "DATABASE_WRITE_TIMEOUT": 2.0,

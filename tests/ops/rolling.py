@@ -61,7 +61,9 @@ def main() -> None:
         cluster, port = Cluster(folder, nodes=1), free_port()
         stack.callback(cluster.stop)
         cluster.primary.sql("CREATE DATABASE stuff_test")
-        ports = {name: stack.enter_context(serving(folder, cluster.url(), name=name, PROXIES=1)) for name in ("one", "two")}
+        ports = {
+            name: stack.enter_context(serving(folder, cluster.url(), name=name, TRUSTED_PROXIES=1)) for name in ("one", "two")
+        }
         places = {"192.0.2.11:5000": f"127.0.0.1:{ports['one']}", "192.0.2.12:5000": f"127.0.0.1:{ports['two']}"}
         process = balancer(folder, places | {"bind :80": f"bind 127.0.0.1:{port}"})
         stack.callback(process.wait)

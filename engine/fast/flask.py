@@ -1,15 +1,14 @@
-"""Leaner stand-ins for what Flask and Werkzeug do at every request, through the points they offer for it. Imported by wire.
+"""A leaner Flask: stand-ins for what Flask, Werkzeug and FlaskSimpleAuth do at every request, by names that they keep private.
 
-What is left out is what this server has no use for: asynchronous views, a session's cookies, subdomains, signals,
-the parsing of bodies and query strings that are not there. All else is the same: tests/test_lean.py holds it, and
-docs/performance.md says what it saves.
+What is left out is what this server has no use for: asynchronous views, a session's cookies, subdomains, signals, the parsing
+of bodies and query strings that are not there. All else is the same: tests/test_fast.py holds it, and docs/performance.md says
+what it saves. Proven for the versions in engine/fast/__init__.py; without it engine/http/flask.py serves.
 """
 
 import inspect
 from collections.abc import Callable, Iterable
-from functools import partial, wraps
+from functools import wraps
 from http import HTTPStatus
-from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 import flask
@@ -22,13 +21,14 @@ from werkzeug.routing import MapAdapter
 from werkzeug.utils import cached_property
 
 from engine.http import errors
+from engine.http import flask as plain
+from engine.http import request as current
+from engine.http import response as answers
+from engine.http.request import here
 from engine.problem import Problem
 
 NOTHING: ImmutableMultiDict[str, Any] = ImmutableMultiDict()
 NO_SESSION = NullSession()
-here = cast("Callable[..., Context]", _cv_request.get)  # the request's context, without the cost of Flask's proxies
-# the headers of an answer as a list, to look at them or to add one that is not there yet and has no line break in it
-headers: Callable[[flask.Response], list[tuple[str, str]]] = attrgetter("headers._list")
 LINES = {status.value: f"{status.value} {status.phrase.upper()}" for status in HTTPStatus}
 
 
@@ -37,10 +37,12 @@ def decoded(raw: str) -> str:
     return raw.encode("latin1").decode(errors="replace")
 
 
-class Request(flask.Request):
+class Request(current.Request):
     """A request that does not parse what did not come."""
 
+    hooks: "Hooks"
     is_json = False
+    has_body = False
 
     def __init__(self, environ: Any, populate_request: bool = True, shallow: bool = False) -> None:
         self.environ, self.shallow = environ, shallow
@@ -53,9 +55,8 @@ class Request(flask.Request):
         self.path = "/" + (path if path.isascii() else decoded(path)).lstrip("/")
         self.query_string = environ.get("QUERY_STRING", "").encode("latin1")
         self.remote_addr = environ.get("REMOTE_ADDR")
-        # whether a body comes with the request (RFC 9112 6.3)
-        self.has_body = environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
-        if self.has_body:  # and no body is no malformed JSON
+        if environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ:
+            self.has_body = True
             self.is_json = environ.get("CONTENT_TYPE") == "application/json" or flask.Request.is_json.fget(self)  # type: ignore
 
     @cached_property
@@ -70,12 +71,8 @@ class Request(flask.Request):
     def args(self) -> Any:
         return super().args if self.query_string else NOTHING
 
-    def get_data(self, *args: Any, **kwargs: Any) -> Any:
-        read = self.environ.get("engine.body")  # read by bodies.py
-        return super().get_data(*args, **kwargs) if read is None or kwargs.keys() - {"cache"} else read
 
-
-class Response(flask.Response):
+class Response(answers.Response):
     """An answer that is complete is handed over as it is."""
 
     @classmethod
@@ -89,6 +86,12 @@ class Response(flask.Response):
         self._status, self._status_code = LINES[status], status
         self.response, self.direct_passthrough, self._on_close = [body], False, []
         return self
+
+    def add(self, name: str, value: str) -> None:
+        self.headers._list.append((name, value))
+
+    def names(self) -> set[str]:
+        return {name for name, _ in self.headers._list}
 
     def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = self.response
@@ -133,19 +136,15 @@ class AppContext(flask.ctx.AppContext):
 
 
 class Context(RequestContext):
-    """A request's context, which has no session and remembers which rule a path leads to.
-
-    Hooks find in `here()` what belongs to their request: its `app`, `request` and `g`.
-    """
+    """A request's context, which has no session and remembers which rule a path leads to."""
 
     app: "Flask"
     request: Request
-    g: _AppCtxGlobals
-    hooks: "Hooks"
 
     def __init__(self, app: "Flask", environ: Any) -> None:
         self.app, self.request = app, app.request_class(environ)
         self.request.json_module = app.json
+        self.request.enter(app)
         self._session, self.flashes = NO_SESSION, None
         self._after_request_functions, self._cv_tokens = [], []
 
@@ -158,23 +157,24 @@ class Context(RequestContext):
         inner = None if outer and outer.app is self.app else AppContext(self.app)
         if inner:
             inner._cv_tokens.append(_cv_app.set(inner))
-        self.g = (inner or outer).g
         self._cv_tokens.append((_cv_request.set(self), inner))
         asked = self.request
         if found := self.app.known.get((asked.method, asked.path)):
-            asked.url_rule, asked.view_args, self.hooks = found[0], dict(found[1]), found[2]
+            asked.url_rule, asked.view_args, asked.hooks = found[0], dict(found[1]), found[2]
         else:
             self.match_request()
+        asked.route = asked.hooks.route
 
     def pop(self, exc: BaseException | None = None) -> None:
         token, inner = self._cv_tokens.pop()
         try:
             if not self._cv_tokens:
-                for hook in self.hooks.over:
+                for hook in self.request.hooks.over:
                     hook(exc)
                 if "files" in self.request.__dict__:
                     self.request.close()
                 self.request.environ["werkzeug.request"] = None  # a cycle, which would be left to the collector
+                self.request.leave()
         finally:
             _cv_request.reset(token)
             if inner:
@@ -183,11 +183,11 @@ class Context(RequestContext):
     def match_request(self) -> None:
         super().match_request()
         asked, known = self.request, self.app.known
-        self.hooks = self.app.hooks(asked)
+        asked.hooks = self.app.hooks(asked)
         if asked.url_rule and asked.view_args is not None and len(asked.path) <= 200:  # 1,000 of 64 KiB would be much
             if len(known) >= 1000:
                 known.clear()
-            known[asked.method, asked.path] = asked.url_rule, dict(asked.view_args), self.hooks
+            known[asked.method, asked.path] = asked.url_rule, dict(asked.view_args), asked.hooks
 
 
 class Hooks(NamedTuple):
@@ -199,8 +199,8 @@ class Hooks(NamedTuple):
     over: tuple[Callable[[BaseException | None], Any], ...]
 
 
-class Flask(fsa.Flask):  # type: ignore[misc]
-    """FlaskSimpleAuth's Flask, leaner."""
+class Flask(plain.Flask):
+    """Our Flask, leaner."""
 
     request_class = Request
     response_class = Response
@@ -213,11 +213,13 @@ class Flask(fsa.Flask):  # type: ignore[misc]
         self._nobody: dict[str, Any] = {}
         self._whole = self._fsa._pm._parameters
         self._fsa._pm._params, self._fsa._pm._parameters = self._given, self._parameters
-        self.request_context = partial(Context, self)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Views and hooks are plain functions."""
         return func
+
+    def request_context(self, environ: Any) -> Context:
+        return Context(self, environ)
 
     def app_context(self) -> AppContext:
         return AppContext(self)
@@ -240,7 +242,7 @@ class Flask(fsa.Flask):  # type: ignore[misc]
 
     def _given(self) -> Any:
         """The parameters as FlaskSimpleAuth collects them, from those places alone where there are any."""
-        asked = here().request
+        asked = here()
         if not asked.has_body:
             self._fsa._local.params = "http"
             return asked.args if asked.query_string else NOTHING
@@ -269,7 +271,7 @@ class Flask(fsa.Flask):  # type: ignore[misc]
 
             @wraps(view)
             def run(**given: Any) -> Any:
-                asked = here().request
+                asked = here()
                 if asked.query_string or (asked.has_body and not asked.is_json):
                     return read(**given)
                 try:
@@ -301,7 +303,7 @@ class Flask(fsa.Flask):  # type: ignore[misc]
     def _begun(self) -> Any:
         """What FlaskSimpleAuth does before a request: forget who called, refuse what came in the clear from elsewhere."""
         self.forget()
-        environ = here().request.environ
+        environ = here().environ
         if environ["wsgi.url_scheme"] == "https" or (environ.get("REMOTE_ADDR") or "127.").startswith("127."):
             return None
         return self._fsa._qm._check_secure()
@@ -337,8 +339,8 @@ class Flask(fsa.Flask):  # type: ignore[misc]
 
         return Hooks(
             self.view_functions[asked.url_rule.endpoint] if asked.url_rule else None,
-            tuple(found(self.before_request_funcs)),
-            tuple(reversed(found(self.after_request_funcs))),
+            (*self.first, *found(self.before_request_funcs)),
+            (*reversed(found(self.after_request_funcs)), *self.last),
             tuple(reversed(found(self.teardown_request_funcs))),
         )
 
@@ -349,23 +351,30 @@ class Flask(fsa.Flask):  # type: ignore[misc]
             self._hooks[endpoint] = self._arranged(asked)
         return self._hooks[endpoint]
 
-    def full_dispatch_request(self) -> Any:
+    def start_over(self, *context: Any) -> None:
+        """Who calls is found out anew."""
+        self.forget()
+        here().user = None
+
+    def full_dispatch_request(self, *context: Any) -> Any:
         """The hooks before, the route, the hooks after."""
         self._got_first_request = True
         try:
-            for hook in here().hooks.before:
+            for hook in cast(Request, here()).hooks.before:
                 if (answer := hook()) is not None:
                     break
             else:
                 answer = self.dispatch_request()
+        except Problem as problem:
+            answer = errors.from_problem(problem)
         except Exception as error:
             answer = self.handle_user_exception(error)
         return self.process_response(self.make_response(answer))
 
-    def process_response(self, response: Any) -> Any:
-        """The hooks after a request, the last one first."""
-        now = here()
-        for hook in (*now._after_request_functions, *now.hooks.after):
+    def process_response(self, *args: Any) -> Any:
+        """The hooks after a request."""
+        response = args[-1]
+        for hook in (*_cv_request.get()._after_request_functions, *cast(Request, here()).hooks.after):
             try:
                 response = hook(response)
             except Problem as problem:
