@@ -150,7 +150,7 @@ def passwords() -> Passwords:
 
 
 def local_secret(path: Path) -> str:
-    """A secret of a local instance, such as that of tokens: made at its first start, then kept in a file that only its user reads."""
+    """A secret of a local instance: made at its first start, then kept in a file that only its user reads."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}")
     draft.touch(0o600)

@@ -26,7 +26,10 @@ def post_totp() -> Created[TotpSecret]:
 @totp.post("/totp/confirm", authorize="AUTH", auth="basic")
 @declare(stored=False, located=False)
 def post_totp_confirm(otp: Otp) -> Created[Recoveries]:
-    """Put the second factor in force by its digits; the recovery texts are shown this once."""
+    """Put the second factor in force by its digits.
+
+    The recovery texts are shown this once.
+    """
     return created(auth.confirm_totp(otp))
 
 
