@@ -40,13 +40,9 @@ def test_a_secret_is_sealed_for_its_user_and_opened_by_no_other_key() -> None:
     assert sealed.seal(2, secret) != kept
     assert secret.hex() not in kept
     other = "0" if kept[-1] != "0" else "1"
-    for bad in (
-        lambda: sealed.open(3, kept),
-        lambda: sealed.open(2, kept[:-1] + other),
-        lambda: totp.Sealed(b"x").open(2, kept),
-    ):
+    for opener, uid, text in ((sealed, 3, kept), (sealed, 2, kept[:-1] + other), (totp.Sealed(b"x"), 2, kept)):
         with pytest.raises(ValueError, match="cannot be opened"):
-            bad()
+            opener.open(uid, text)
 
 
 def test_a_secret_is_not_in_force_before_it_is_confirmed(client: Any, hobbes: Any, sql: Any) -> None:
