@@ -194,9 +194,12 @@ class Otp(Text):
 
 
 class Days(Integer):
-    """How many days."""
+    """How many days; 30.0 is an integer of JSON Schema as well."""
 
     low, high = 1, 365
+
+    def __new__(cls, value: Any) -> Self:
+        return super().__new__(cls, int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 class Scopes(str):

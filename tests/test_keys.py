@@ -30,13 +30,14 @@ def test_a_key_is_shown_once_and_kept_as_a_digest(client: Any, hobbes: Any, sql:
 
 def test_a_key_lives_ninety_days_unless_it_says_otherwise(client: Any, hobbes: Any, sql: Any) -> None:
     made(client, hobbes, "*")
-    assert sql("SELECT until - made FROM Api_Key")[0][0].days == 90
+    made(client, hobbes, "*", days=30.0)
+    assert [row[0].days for row in sql("SELECT until - made FROM Api_Key ORDER BY kid")] == [90, 30]
 
 
 @pytest.mark.parametrize("sent", [
     {"scopes": ["owned:read"]}, {"note": "x"}, {"note": "", "scopes": ["*"]}, {"note": "x", "scopes": []},
     {"note": "x", "scopes": ["owned"]}, {"note": "x", "scopes": ["owned:all"]}, {"note": "x", "scopes": ["nothing:read"]},
-    {"note": "x", "scopes": [1]}, {"note": "x", "scopes": {"owned": "read"}}, {"note": "x", "scopes": "*", "days": 0},
+    {"note": "x", "scopes": [1]}, {"note": "x", "scopes": {"owned": "read"}}, {"note": "x", "scopes": "*", "days": 0}, {"note": "x", "scopes": "*", "days": 1.5},
     {"note": "x", "scopes": "*", "days": 366}, {"note": "x", "scopes": ["*"] * 51},
 ])  # fmt: skip
 def test_what_is_no_key_is_refused(client: Any, hobbes: Any, sent: Any) -> None:
