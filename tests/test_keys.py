@@ -37,8 +37,8 @@ def test_a_key_lives_ninety_days_unless_it_says_otherwise(client: Any, hobbes: A
 @pytest.mark.parametrize("sent", [
     {"scopes": ["owned:read"]}, {"note": "x"}, {"note": "", "scopes": ["*"]}, {"note": "x", "scopes": []},
     {"note": "x", "scopes": ["owned"]}, {"note": "x", "scopes": ["owned:all"]}, {"note": "x", "scopes": ["nothing:read"]},
-    {"note": "x", "scopes": [1]}, {"note": "x", "scopes": {"owned": "read"}}, {"note": "x", "scopes": "*", "days": 0}, {"note": "x", "scopes": "*", "days": 1.5},
-    {"note": "x", "scopes": "*", "days": 366}, {"note": "x", "scopes": ["*"] * 51},
+    {"note": "x", "scopes": [1]}, {"note": "x", "scopes": {"owned": "read"}}, {"note": "x", "scopes": "*", "days": 0},
+    {"note": "x", "scopes": "*", "days": 1.5}, {"note": "x", "scopes": "*", "days": 366}, {"note": "x", "scopes": ["*"] * 51},
 ])  # fmt: skip
 def test_what_is_no_key_is_refused(client: Any, hobbes: Any, sent: Any) -> None:
     assert client.post("/keys", 400, json=sent, headers=hobbes).json["errors"]
