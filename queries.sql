@@ -146,9 +146,11 @@ SELECT id, login, pword, isAdmin, epoch, groups, EXISTS (SELECT FROM Totp WHERE 
 FROM Utilisateur WHERE login = :login;
 
 -- name: get_auth_lock(login)^
--- The same in the transaction of a write that rests on it: nobody takes a right meanwhile.
+-- The same in the transaction of a write that rests on it: nobody takes a right meanwhile. Administrators take turns before
+-- they lock their own rows (the lock of keep_an_admin): two who change each other would deadlock.
 SELECT id, login, pword, isAdmin, epoch, groups, EXISTS (SELECT FROM Totp WHERE uid = id AND confirmed) AS otp
-FROM Utilisateur WHERE login = :login FOR NO KEY UPDATE;
+FROM Utilisateur WHERE login = :login AND (NOT isAdmin OR pg_advisory_xact_lock(hashtext('Utilisateur.isAdmin')) IS NOT NULL)
+FOR NO KEY UPDATE;
 
 -- name: get_auth_share(login)^
 -- The same for what leaves this row alone: one user's writes do not wait for each other.
@@ -165,7 +167,9 @@ WHERE u.login = :login AND s.digest = :digest;
 -- The same in the transaction of a write that rests on it: nobody ends the session meanwhile either.
 SELECT u.id, u.login, u.pword, u.isAdmin, u.epoch, u.groups, s.sid, s.salt
 FROM Utilisateur AS u JOIN Session AS s ON s.uid = u.id AND s.epoch = u.epoch
-WHERE u.login = :login AND s.digest = :digest FOR NO KEY UPDATE OF u FOR KEY SHARE OF s;
+WHERE u.login = :login AND s.digest = :digest
+  AND (NOT u.isAdmin OR pg_advisory_xact_lock(hashtext('Utilisateur.isAdmin')) IS NOT NULL)
+FOR NO KEY UPDATE OF u FOR KEY SHARE OF s;
 
 -- name: get_auth_session_share(login, digest)^
 -- The same for what leaves the user's row alone.
@@ -183,7 +187,8 @@ WHERE k.digest = :digest;
 -- The same in the transaction of a write that rests on it: nobody removes the key meanwhile either.
 SELECT u.id, u.login, u.pword, u.isAdmin, u.epoch, u.groups, k.kid, k.scopes, extract(epoch FROM k.until)::FLOAT8 AS until
 FROM Utilisateur AS u JOIN Api_Key AS k ON k.uid = u.id
-WHERE k.digest = :digest FOR NO KEY UPDATE OF u FOR KEY SHARE OF k;
+WHERE k.digest = :digest AND (NOT u.isAdmin OR pg_advisory_xact_lock(hashtext('Utilisateur.isAdmin')) IS NOT NULL)
+FOR NO KEY UPDATE OF u FOR KEY SHARE OF k;
 
 -- name: get_auth_key_share(digest)^
 -- The same for what leaves the user's row alone.

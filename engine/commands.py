@@ -105,7 +105,7 @@ def admin(login: str) -> None:
     length = auth.passwords().length
     try:
         db.open(True)
-        uid = db.add_users(login=Login(login), pword=auth.hash_password(read_password(length)), admin=True)
+        uid = db.add_users(login=Login(login), pword=auth.hash_password(read_password(length), login=login), admin=True)
         db.commit()
     except (Problem, ErrorResponse) as refused:
         db.rollback()

@@ -169,9 +169,16 @@ class Login(Text):
 
 
 class Password(Text):
-    """A password, in clear; whether it is fit is for auth to say."""
+    """A password, in clear: 72 bytes of UTF-8 at most; further rules are the server's to say."""
 
-    openapi: ClassVar[dict[str, Any]] = {"type": "string", "format": "password", "description": __doc__}
+    openapi: ClassVar[dict[str, Any]] = {
+        "type": "string",
+        "format": "password",
+        "description": __doc__,
+        "minLength": Text.low,
+        "maxLength": 72,
+        "pattern": Text.pattern,
+    }
 
 
 class Secret(Text):

@@ -17,7 +17,7 @@ def post_register(login: Login, pword: Password) -> Created[None]:
 
     409: the login is already taken.
     """
-    uid = db.add_register(login=login, pword=auth.hash_password(pword))
+    uid = db.add_register(login=login, pword=auth.hash_password(pword, login=login))
     return created(None, f"/users/{uid}")
 
 
@@ -66,7 +66,7 @@ def get_qui_suis_je(user: CurrentUser) -> str:
 def post_password(user: CurrentUser, old: Password, new: Password) -> None:
     """Change one's password: the new one holds at once, all tokens are dead."""
     auth.check_password(user, old, "old")
-    db.set_password(login=user, pword=auth.hash_password(new, "new"))
+    db.set_password(login=user, pword=auth.hash_password(new, "new", user))
 
 
 # GET /hello: greet a user

@@ -33,7 +33,7 @@ def post_users(login: Login, _pass: Password, admin: Boolean | None = None) -> C
 
     409: the login is already taken.
     """
-    uid = db.add_users(login=login, pword=auth.hash_password(_pass, "pass"), admin=bool(admin))
+    uid = db.add_users(login=login, pword=auth.hash_password(_pass, "pass", login), admin=bool(admin))
     return created(uid, f"/users/{uid}")
 
 
@@ -44,7 +44,7 @@ def post_users_mgt(u: UserIn) -> Created[RowKey]:
 
     409: the login is already taken.
     """
-    uid = db.add_users(login=u.login, pword=auth.hash_password(u.password, "u.password"), admin=u.isAdmin)
+    uid = db.add_users(login=u.login, pword=auth.hash_password(u.password, "u.password", u.login), admin=u.isAdmin)
     return created(uid, f"/users/{uid}")
 
 

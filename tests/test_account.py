@@ -334,6 +334,65 @@ def test_a_deployed_instance_refuses_common_passwords(client: Any, configured: A
 
 
 @pytest.mark.internal
+@pytest.mark.parametrize(
+    "password",
+    ["        ", "abababab", "tigertiger", "lkjhgfdsa", "uvwxyzabc", "P@$$w0rd2031", "!!Dragon1987", "MOE-at-the-office"],
+)
+def test_a_deployed_instance_refuses_what_a_guesser_makes_of_words(client: Any, configured: Any, password: str) -> None:
+    configured(LOCAL=False, PASSWORD_LENGTH=8)
+    sent = {"login": "moe-at-the-office", "pword": password}
+    assert client.post("/register", 400, json=sent).json["code"] == "password_too_common"
+
+
+@pytest.mark.internal
+@pytest.mark.parametrize("path", ["/users", "/users-mgt", "/password"])
+def test_a_password_is_not_the_login(client: Any, calvin: Any, hobbes: Any, configured: Any, path: str) -> None:
+    configured(LOCAL=False, PASSWORD_LENGTH=6)
+    name = "wormwood-jr"
+    bodies: dict[str, dict[str, Any]] = {
+        "/users": {"login": name, "pass": name},
+        "/users-mgt": {"u": {"login": name, "password": name}},
+        "/password": {"old": "susie", "new": "Hobbes"},
+    }
+    who = hobbes if path == "/password" else calvin
+    assert client.post(path, 400, json=bodies[path], headers=who).json["code"] == "password_too_common"
+
+
+@pytest.mark.internal
+@pytest.mark.parametrize("password", ["tiger in a tree", "7291-4408-kx", "wagon2044-hill", "Crème brûlée"])
+def test_other_passwords_are_taken(client: Any, configured: Any, password: str) -> None:
+    configured(LOCAL=False, PASSWORD_LENGTH=8)
+    client.post("/register", 201, json={"login": "moe", "pword": password})
+
+
+@pytest.mark.internal
+@pytest.mark.parametrize("kind", ["pbkdf2_sha256", "bcrypt"])
+def test_an_older_hash_is_verified_beside_one_of_today_s(
+    client: Any, sql: Any, configured: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    import passlib.hash
+
+    from app import app
+
+    configured(LOCAL=False, PASSWORD_COST=5)
+    older = {"pbkdf2_sha256": passlib.hash.pbkdf2_sha256.using(rounds=1000), "bcrypt": passlib.hash.bcrypt.using(rounds=4)}
+    old = older[kind].hash("transmogrifier")
+    sql("UPDATE Utilisateur SET pword = %s WHERE id = 2", old)
+    passwords = app.extensions["auth"].passwords
+    start, verified = passwords.place.start, list[str]()
+
+    def watched(work: Any, password: str, reference: str) -> Any:
+        verified.append(reference)
+        return start(work, password, reference)
+
+    monkeypatch.setattr(passwords.place, "start", watched)
+    client.get("/hello", 401, headers=basic("hobbes", "guess"))
+    assert verified == [passwords.nobody, old]
+    client.get("/hello", 401, headers=basic("nobody", "guess"))
+    assert verified[2:] == [passwords.nobody]
+
+
+@pytest.mark.internal
 def test_json_web_tokens_work_the_same(client: Any, configured: Any) -> None:
     import jwt
 

@@ -468,6 +468,7 @@ def test_the_sealer_seals_from_time_to_time(sql: Any, client: Any) -> None:
     assert sealer._thread is not None
     sealer._thread.join(5)
     assert not sealer._thread.is_alive()
+    sealer.seal()  # nothing is left
     assert sql("SELECT link, aid FROM Seal ORDER BY link") == [(1, 1), (2, 2)]
 
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -252,7 +253,9 @@ def test_a_server_that_does_not_stop_is_named(lock: Any) -> None:
 def test_who_starts_waits_for_who_stops(lock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
     monkeypatch.setattr(embedded, "PATIENCE", 60.0)
-    monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(lock, fcntl.LOCK_UN))
+    monkeypatch.setattr(
+        embedded, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: fcntl.flock(lock, fcntl.LOCK_UN))
+    )
     monkeypatch.setattr(embedded, "launch", lambda _: started.append(embedded.running()))
     embedded.start()
     assert started == [True]

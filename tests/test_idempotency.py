@@ -55,6 +55,23 @@ def test_the_way_parameters_come_does_not_make_another_request(client: Any, raw:
     assert rows(sql) == 3
 
 
+@pytest.mark.internal
+def test_the_fingerprint_of_a_request_cannot_be_made_without_the_token_secret(
+    client: Any, sql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app import app
+
+    made = []
+    for secret in ("one secret", "another secret"):
+        monkeypatch.setitem(app.config, "FSA_TOKEN_SECRET", secret)
+        client.post("/register", 201, json={"login": "moe", "pword": "secret"}, headers=KEY)
+        made += sql("SELECT key, fingerprint FROM Answer")
+        sql("DELETE FROM Answer")
+        sql("DELETE FROM Utilisateur WHERE login = 'moe'")
+    assert made[0][0] == made[1][0]
+    assert made[0][1] != made[1][1]
+
+
 def test_keys_of_two_routes_have_nothing_to_do_with_each_other(client: Any, sql: Any) -> None:
     client.post("/stuff", 201, json={"stuff": "Lamp"}, headers=KEY)
     client.post("/stuff/batch", 201, json={"items": [{"stuff": "Rug"}]}, headers=KEY)

@@ -5,6 +5,7 @@ import enum
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from io import BytesIO
 from pathlib import Path
@@ -122,6 +123,20 @@ def test_a_parameter_is_described_where_viewers_look_and_has_the_example(documen
 
 
 @pytest.mark.internal
+def test_passwords_have_bounds(document: Any) -> None:
+    found = [each for each in _all(document) if each.get("format") == "password"]
+    assert len(found) > 5
+    assert all({"minLength", "maxLength", "pattern"} <= each.keys() for each in found)
+
+
+def _all(part: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a JSON text."""
+    if isinstance(part, dict):
+        yield part
+    for one in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from _all(one)
+
+
 def test_the_document_has_every_route_and_no_other(document: Any) -> None:
     from app import app
 

@@ -90,7 +90,7 @@ def test_two_administrators_who_demote_each_other_leave_one(client: Any, sql: An
         mine = _ft_client(_ft_authenticator())
         codes.append(mine.patch(f"/users/{whom}", headers=headers, json={"admin": False}).status_code)
 
-    with psycopg.connect(application_name="tests") as other:  # both wait for their own row, then ask for the other's
+    with psycopg.connect(application_name="tests") as other:  # one waits for his own row, the other for his turn
         other.execute("SELECT FROM Utilisateur WHERE isAdmin FOR UPDATE")
         threads = [threading.Thread(target=demote, args=each) for each in ((1, hobbes), (2, calvin))]
         for thread in threads:

@@ -144,8 +144,27 @@ def test_a_server_without_a_key_keeps_none(client: Any, sql: Any, hobbes: Any, m
 
 
 @pytest.mark.internal
-def test_digits_serve_a_request_that_runs_again(client: Any, sql: Any, hobbes: Any) -> None:
+def test_digits_serve_a_request_that_runs_again(client: Any, sql: Any, hobbes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from database import db
+    from engine.problem import Problem
+
+    secret, _ = force(client, sql)
+    insert, tries = db.add_owned_uid, list[int]()
+
+    def add(**named: Any) -> Any:
+        tries.append(1)
+        if len(tries) == 1:
+            raise Problem(503, retry=True)  # as for a deadlock
+        return insert(**named)
+
+    monkeypatch.setitem(vars(db), "add_owned_uid", add)
+    client.post("/owned/2", 201, json={"object": "Kite"}, headers=hobbes | {"X-OTP": digits(secret)})
+    assert len(tries) == 2
+
+
+@pytest.mark.internal
+def test_digits_serve_a_process_that_remembers_what_is_no_more(client: Any, sql: Any, hobbes: Any) -> None:
     secret, _ = force(client, sql)
     client.get("/whoami", 200, headers=hobbes | {"X-OTP": digits(secret)})
-    sql("UPDATE Utilisateur SET epoch = epoch + 1 WHERE id = 2")  # what the process remembers is wrong by now
+    sql("UPDATE Utilisateur SET epoch = epoch + 1 WHERE id = 2")
     client.get("/whoami", 200, headers=hobbes | {"X-OTP": digits(secret, 1)})

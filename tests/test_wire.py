@@ -116,3 +116,4 @@ def test_a_chunked_body_has_an_end_of_its_own(client: Any, path: str, kind: str,
     environ = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": io.BytesIO(body)}
     response = client._client.post(path, content_type=kind, environ_overrides=environ)
     assert response.status_code == status
+    assert str(status) in client.get("/openapi.json", 200).json["paths"][path]["post"]["responses"]

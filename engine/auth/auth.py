@@ -124,9 +124,9 @@ def end_totp(otp: str) -> None:
     _auth().totp.end(user.caller(), otp)
 
 
-def hash_password(password: str, field: str = "pword") -> str:
-    """The hash of a new password for the parameter `field`, refused with 400 if it is not fit."""
-    return passwords().hash(password, field)
+def hash_password(password: str, field: str = "pword", login: str | None = None) -> str:
+    """The hash of a new password for the parameter `field`, refused with 400 if it is not fit, as if it equals `login`."""
+    return passwords().hash(password, field, login)
 
 
 def check_password(login: str, password: str, field: str) -> None:

@@ -7,7 +7,7 @@ those that only read. Who finds no place is told to come again, at once: waiting
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -37,7 +37,11 @@ class Place:
 
     def run(self, work: Callable[..., Any], *values: Any) -> Any:
         """The result of a call, made by one of the threads."""
-        return self._threads.submit(work, *values).result()
+        return self.start(work, *values).result()
+
+    def start(self, work: Callable[..., Any], *values: Any) -> Future[Any]:
+        """The result to come of a call, which one of the threads makes meanwhile."""
+        return self._threads.submit(work, *values)
 
 
 def _stand_back() -> None:

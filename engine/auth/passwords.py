@@ -15,6 +15,7 @@ from passlib.context import CryptContext
 from engine.auth import audit
 from engine.auth.address import address
 from engine.auth.attempts import Attempts
+from engine.auth.guessable import common
 from engine.auth.hashing import Place
 from engine.auth.rates import refuse
 from engine.auth.user import assume, shown
@@ -49,9 +50,10 @@ class Passwords:
         self._verified: TTLCache[bytes, tuple[dict[str, Any], Any]] = TTLCache(PASSWORDS, conf["PASSWORD_MEMORY"])
         self._checking: dict[tuple[bytes, str], Future[tuple[dict[str, Any], Any]]] = {}  # under way, by whom
 
-    def hash(self, password: str, field: str) -> str:
+    def hash(self, password: str, field: str, login: str | None = None) -> str:
         """The hash of a new password that is fit.
 
+        :param login: whose it is to be, where that is known: a deployed instance refuses a password that equals it.
         :raises Problem: 400 if it is too short, too long or too common (NIST SP 800-63B 5.1.1), 429 or 503 if there are
             too many at once, of one address or of all.
         """
@@ -59,7 +61,7 @@ class Passwords:
             raise Problem(400, "password too short!", "password_too_short", field)
         if len(password.encode()) > MAX_BYTES:
             raise Problem(400, f"password too long: over {MAX_BYTES} bytes", "password_too_long", field)
-        if password.lower() in self.common:
+        if not self.local and (common(password, self.common) or password.lower() == (login or "").lower()):
             raise Problem(400, "password too common", "password_too_common", field)
         with self.place:
             self._count_hash()
@@ -130,9 +132,18 @@ class Passwords:
         return seen, assumption
 
     def verify(self, password: str, reference: str) -> tuple[bool, str | None]:
-        """Whether a hash is that of a password, and a stronger one of the same, if it should be replaced; in the place."""
+        """Compare a password with a hash; in the place.
+
+        An older hash is mostly cheaper. One of today's is verified beside it: a refusal takes as long for it as for others.
+
+        :returns: if it is right, and a stronger hash of it, if it should be replaced.
+        """
         fit = len(password.encode()) <= MAX_BYTES and "\0" not in password
+        older = self.context.needs_update(reference)
+        beside = self.place.start(self.context.verify, "", self.nobody) if older else None
         right, stronger = self.place.run(self.context.verify_and_update, password if fit else "", reference)
+        if beside is not None:
+            beside.result()
         return right and fit, stronger
 
     def _digest(self, text: str) -> bytes:

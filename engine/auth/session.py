@@ -55,6 +55,7 @@ def renew(tokens: Tokens, text: str) -> dict[str, Any]:
     token, end = tokens.make(user, salt)
     names = {"old": digest(text), "new": digest(new), "digest": digest(token)}
     if found["spent"] or db.renew_session(**names, salt=salt, seconds=RENEWABLE) is None:
+        db.rollback()  # an UPDATE that waited and then found the text spent keeps its lock, which the next one would wait for
         db.kill_session(sid=found["sid"], login=user["login"], request=audit.context()[1], address=address())
         raise Problem(401, "invalid refresh text", "invalid_refresh")
     return _told(token, end, new)

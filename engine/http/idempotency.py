@@ -1,11 +1,13 @@
 """Idempotency-Key: a POST that is repeated under its key is done once, and gets its first answer again. Imported by app.
 
 The answer is stored in the transaction of the write itself: both are kept, or neither. What was refused is not stored, as
-nothing was done: its repeat is tried anew. The table holds neither keys nor requests, only digests that need the key to be
-checked, so that it does not help to guess a password that was in a request.
+nothing was done: its repeat is tried anew. The table holds neither keys nor requests, only digests; that of a request needs the
+key and the token secret to be checked, so that it does not help to guess a password that was in a request. With another
+secret a repeat is 422, and still not done twice.
 """
 
 import hashlib
+import hmac
 import json
 import re
 from collections.abc import Callable
@@ -54,7 +56,9 @@ def recall(key: str) -> tuple[str, Response | None]:
     if not KEY.fullmatch(key):
         raise Problem(400, "Idempotency-Key must have 1 to 64 printable ASCII characters", "invalid_idempotency_key")
     user = request.app.current_user()
-    name, fingerprint = _digest(key, user, request.script_root, str(request.url_rule)), _digest(key, request.path, given())
+    name = _digest(key, user, request.script_root, str(request.url_rule))
+    sent = _digest(key, request.path, given()).encode()
+    fingerprint = hmac.digest(request.app.config["FSA_TOKEN_SECRET"].encode(), b"idempotency:" + sent, "sha256").hex()
     db.del_answer_old(key=name)
     known = db.claim_answer(key=name, fingerprint=fingerprint)
     if not known:

@@ -479,7 +479,7 @@ def table(contract: Contract) -> str:
     rows = [["path", "method", "who", "in", "status", "out", "comment"]]
     for route in contract.routes:
         status, kind = route.output
-        usual = {406, 413, 415, 422, 428, 429, 500, 503, 504}
+        usual = {406, 411, 413, 415, 422, 428, 429, 500, 503, 504}
         said = {int(code) for code, _ in STATUS.findall(inspect.getdoc(route.view) or "")}
         statuses = {code for method in route.methods for code in route.refusals(method)} - usual - {409} | said
         given = " ".join(name + ("" if default is inspect.Parameter.empty else "?") for name, _, default in route.inputs())
@@ -495,8 +495,8 @@ def table(contract: Contract) -> str:
 API = """# The routes
 
 Made by `make docs` from the routes themselves; do not edit. A `?` means optional. Besides the statuses shown, any request may
-be answered 400 (an unknown parameter), 406, 413, 415, 429, 503 or 504, and a POST with an Idempotency-Key 409 or 422. Plain
-HTTP from another machine is answered 403, and a change without If-Match 428 where `REQUIRE_IF_MATCH` is set.
+be answered 400 (an unknown parameter), 406, 411, 413, 415, 429, 503 or 504, and a POST with an Idempotency-Key 409 or 422.
+Plain HTTP from another machine is answered 403, and a change without If-Match 428 where `REQUIRE_IF_MATCH` is set.
 
 """
 ERRORS = """# The errors

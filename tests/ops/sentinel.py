@@ -243,6 +243,7 @@ def main() -> None:
             "REDIS_SENTINELS": [f"127.0.0.1:{sentinel.port}" for sentinel in sentinels],
             "REDIS_SENTINEL_PASSWORD": OPEN,
             "PASSWORD_COST": 4,
+            "PASSWORD_HASHES": 8,  # all threads: the attempts are looked at, not the place for hashes
             "LOGIN_LIMITS": {"pair": 5, "address": 10**6, "login": 100},
         }
         url = cluster.url("any")
