@@ -320,7 +320,12 @@ SELECT
 
 -- name: del_session(uid, sid)$
 -- End a session of a user.
-DELETE FROM Session WHERE uid = :uid AND sid = :sid RETURNING sid;
+WITH gone AS (DELETE FROM Session WHERE uid = :uid AND sid = :sid RETURNING sid), noted AS (
+  INSERT INTO Audit(login, request, address, event, key)
+  SELECT nullif(current_setting('stuff.login', TRUE), ''), nullif(current_setting('stuff.request', TRUE), ''),
+    nullif(current_setting('stuff.address', TRUE), ''), 'LOGOUT', sid::TEXT FROM gone
+)
+SELECT sid FROM gone;
 
 -- name: set_sessions_seen(sids)!
 -- Requests came with these sessions; written at most once a minute. @autonomous
@@ -352,13 +357,25 @@ SELECT
 
 -- name: add_key(uid, digest, note, scopes, days)$
 -- A new key: its number.
-INSERT INTO Api_Key(uid, digest, note, scopes, until)
-VALUES (:uid, :digest, :note, string_to_array(:scopes, ' '), now() + make_interval(days => :days::INT))
-RETURNING kid;
+WITH made AS (
+  INSERT INTO Api_Key(uid, digest, note, scopes, until)
+  VALUES (:uid, :digest, :note, string_to_array(:scopes, ' '), now() + make_interval(days => :days::INT))
+  RETURNING kid
+), noted AS (
+  INSERT INTO Audit(login, request, address, event, key)
+  SELECT nullif(current_setting('stuff.login', TRUE), ''), nullif(current_setting('stuff.request', TRUE), ''),
+    nullif(current_setting('stuff.address', TRUE), ''), 'KEY_MADE', kid::TEXT FROM made
+)
+SELECT kid FROM made;
 
 -- name: del_key(uid, kid)$
 -- Remove a key of a user.
-DELETE FROM Api_Key WHERE uid = :uid AND kid = :kid RETURNING kid;
+WITH gone AS (DELETE FROM Api_Key WHERE uid = :uid AND kid = :kid RETURNING kid), noted AS (
+  INSERT INTO Audit(login, request, address, event, key)
+  SELECT nullif(current_setting('stuff.login', TRUE), ''), nullif(current_setting('stuff.request', TRUE), ''),
+    nullif(current_setting('stuff.address', TRUE), ''), 'KEY_REMOVED', kid::TEXT FROM gone
+)
+SELECT kid FROM gone;
 
 -- name: set_keys_used(kids)!
 -- Requests came with these keys; written at most once a minute. @autonomous
@@ -380,7 +397,11 @@ SELECT secret, step, confirmed FROM Totp WHERE uid = :uid;
 
 -- name: confirm_totp(uid, step, texts)!
 -- Put a secret in force, with the digests of its recovery texts.
-WITH done AS (UPDATE Totp SET confirmed = TRUE, step = :step WHERE uid = :uid AND NOT confirmed RETURNING uid)
+WITH done AS (UPDATE Totp SET confirmed = TRUE, step = :step WHERE uid = :uid AND NOT confirmed RETURNING uid), noted AS (
+  INSERT INTO Audit(login, request, address, event, key)
+  SELECT nullif(current_setting('stuff.login', TRUE), ''), nullif(current_setting('stuff.request', TRUE), ''),
+    nullif(current_setting('stuff.address', TRUE), ''), 'TOTP_CONFIRMED', uid::TEXT FROM done
+)
 INSERT INTO Recovery(uid, digest) SELECT uid, unnest(:texts::TEXT[]) FROM done;
 
 -- name: spend_totp(uid, step)!
@@ -393,7 +414,10 @@ DELETE FROM Recovery WHERE uid = :uid AND digest = :digest;
 
 -- name: del_totp(uid)!
 -- Take a second factor out of force, its recovery texts with it.
-DELETE FROM Totp WHERE uid = :uid;
+WITH gone AS (DELETE FROM Totp WHERE uid = :uid RETURNING uid)
+INSERT INTO Audit(login, request, address, event, key)
+SELECT nullif(current_setting('stuff.login', TRUE), ''), nullif(current_setting('stuff.request', TRUE), ''),
+  nullif(current_setting('stuff.address', TRUE), ''), 'TOTP_ENDED', uid::TEXT FROM gone;
 
 -- name: get_groups(uid)$
 -- The groups of a user by name, as a JSON array; ADMIN is one of them.

@@ -451,7 +451,7 @@ def test_addresses_are_told_apart_by_what_their_holder_cannot_change() -> None:
             assert address() == counted
 
 
-@pytest.mark.parametrize("field", ["login", "pword"])
+@pytest.mark.parametrize("field", ["login", "pword", "otp"])
 @pytest.mark.parametrize("unfit", ["\ud800", "a\0b"])
 def test_a_login_that_no_text_can_be_is_refused(raw: Any, field: str, unfit: str) -> None:
     body = json.dumps({"login": "calvin", "pword": "hobbes"} | {field: unfit}).encode()

