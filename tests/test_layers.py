@@ -80,6 +80,33 @@ def test_the_database_s_room_needs_no_web_framework() -> None:
             assert not {name.split(".")[0] for name in names(path)} & WEB, path
 
 
+def private(path: Path) -> list[str]:
+    """The names of others that a file uses although they begin with an underscore."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and re.match("_[a-z]", node.attr):
+            if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls", "mine")):
+                found.append(ast.unparse(node))
+        elif isinstance(node, ast.ImportFrom):
+            found += [alias.name for alias in node.names if alias.name.startswith("_")]
+    return found
+
+
+def test_private_names_are_in_one_room() -> None:
+    counts = {path: len(private(path)) for _, path in rooms()}
+    assert {path for path, count in counts.items() if count and path.parent.name != "fast"} == set()
+    assert sum(counts.values()) <= 54  # it may only fall
+
+
+def test_files_and_functions_do_not_grow() -> None:
+    longest = {path: len(path.read_text().splitlines()) for _, path in rooms()}
+    assert {path.name: lines for path, lines in longest.items() if lines > 540} == {}  # it may only fall
+    for _, path in rooms():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 47, f"{path}: {node.name}"  # it may only fall
+
+
 def test_what_the_author_edits_fits_on_a_screen() -> None:
     assert {path.stem for path in HERE.glob("*.py")} <= {"app", "auth", "database", "model", "pass2csv"}
     for name in ("app", "auth", "database"):

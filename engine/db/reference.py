@@ -15,4 +15,9 @@ def refer(database: DB) -> None:
     The proxy looks each name up through `__getattr__`, which costs an exception a call; what every request uses is set on it.
     """
     db.set(database)
-    vars(db).update({name: getattr(database, name) for name in (*database.queries, "open", "verify", "assume", "share")})
+    vars(db).update(
+        {
+            name: getattr(database, name)
+            for name in (*database.queries, "open", "verify", "assume", "share", "commit", "rollback", "ran")
+        }
+    )

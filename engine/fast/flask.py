@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from functools import wraps
 from http import HTTPStatus
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 import flask
@@ -18,6 +19,7 @@ from flask.globals import _cv_app, _cv_request
 from flask.sessions import NullSession
 from werkzeug.datastructures import CombinedMultiDict, EnvironHeaders, Headers, ImmutableMultiDict
 from werkzeug.routing import MapAdapter
+from werkzeug.sansio.response import Response as Sans
 from werkzeug.utils import cached_property
 
 from engine.http import errors
@@ -75,6 +77,8 @@ class Request(current.Request):
 class Response(answers.Response):
     """An answer that is complete is handed over as it is."""
 
+    status_code = property(attrgetter("_status_code"), vars(Sans)["status_code"].fset)
+
     @classmethod
     def of(cls, body: bytes, status: int, kind: str, etag: str | None = None) -> "Response":
         """An answer made at once of its body, status code, media type and ETag."""
@@ -90,8 +94,8 @@ class Response(answers.Response):
     def add(self, name: str, value: str) -> None:
         self.headers._list.append((name, value))
 
-    def names(self) -> set[str]:
-        return {name for name, _ in self.headers._list}
+    def names(self) -> dict[str, str]:
+        return dict(self.headers._list)
 
     def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = self.response
@@ -360,7 +364,7 @@ class Flask(plain.Flask):
         """The hooks before, the route, the hooks after."""
         self._got_first_request = True
         try:
-            for hook in cast(Request, here()).hooks.before:
+            for hook in here().hooks.before:  # type: ignore[attr-defined]
                 if (answer := hook()) is not None:
                     break
             else:
@@ -374,7 +378,7 @@ class Flask(plain.Flask):
     def process_response(self, *args: Any) -> Any:
         """The hooks after a request."""
         response = args[-1]
-        for hook in (*_cv_request.get()._after_request_functions, *cast(Request, here()).hooks.after):
+        for hook in (*_cv_request.get()._after_request_functions, *here().hooks.after):  # type: ignore[attr-defined]
             try:
                 response = hook(response)
             except Problem as problem:

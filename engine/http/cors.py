@@ -40,14 +40,14 @@ def allow(response: Response) -> Response:
     return response
 
 
-def refuse(origins: list[str]) -> Response | None:
+def refuse() -> Response | None:
     """Refuse what a page of another site has a browser send, with the credentials that it remembers of its user.
 
     A browser says whence in Sec-Fetch-Site, an old one in Origin alone; a client that is none says neither.
     """
     asked = here()
     site, origin = asked.environ.get("HTTP_SEC_FETCH_SITE"), asked.environ.get("HTTP_ORIGIN")
-    if (site is None and origin is None) or asked.method in READS or origin in origins:
+    if (site is None and origin is None) or asked.method in READS or origin in asked.app.config["CORS_ORIGINS"]:
         return None
     if site in ("same-origin", "none") or (site is None and origin and origin.partition("://")[2] == asked.host):
         return None
@@ -72,7 +72,6 @@ def faults(origins: list[str]) -> list[str]:
 
 def init_app(app: Flask) -> None:
     """Refuse pages of other sites, but those of the configured origins."""
-    origins = app.config["CORS_ORIGINS"]
-    app.before_request(lambda: refuse(origins))
-    if origins:
+    app.before_request(refuse)
+    if app.config["CORS_ORIGINS"]:
         app.before_request(preflight)

@@ -18,6 +18,6 @@ class Response(flask.Response):
         """Add a header that is not there yet and has no line break in it."""
         self.headers.add(name, value)
 
-    def names(self) -> set[str]:
-        """The names of its headers, as they were written."""
-        return set(self.headers.keys())
+    def names(self) -> dict[str, str]:
+        """Its headers by their names, as they were written."""
+        return dict(self.headers)

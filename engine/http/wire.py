@@ -18,7 +18,7 @@ from functools import cache
 from itertools import islice
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from json.scanner import c_make_scanner  # type: ignore[attr-defined]
-from typing import Annotated, Any, ClassVar, NoReturn, TypeVar, cast
+from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 from urllib.parse import unquote_to_bytes, urlencode
 
 import flask
@@ -75,7 +75,7 @@ def declare(**what: Any) -> Callable[[T], T]:
 
 def declared() -> dict[str, Any]:
     """What was declared of the route at hand."""
-    return cast(dict[str, Any], getattr(here().route, "declared", NONE))
+    return getattr(here().route, "declared", NONE)
 
 
 JSONS = ("application/json", "application/problem+json")
@@ -302,13 +302,14 @@ def _page(value: Page, status: int) -> flask.Response:
     asked, cursor, total = here(), value["next"], value["total"]
     body, kind = (value["items"] or b"[]") + b"\n", "application/json"
     shown = len(json.loads(body)) if total is not None else 0
-    if errors.is_wanted("text/csv", asked.environ.get("HTTP_ACCEPT", "")):
+    accept = asked.environ.get("HTTP_ACCEPT", "")
+    if "text/" in accept and errors.is_wanted("text/csv", accept):
         body, kind = to_csv(json.loads(body, parse_float=str), columns(here().route)), "text/csv; charset=utf-8"
     # NOTE the ETag is of all that is told: where the page ends and how many rows there are stand in headers
     told = b"%b\n%b\n%d" % (body, cursor or b"", -1 if total is None else total)
     etag = hashlib.blake2b(told, digest_size=8).hexdigest()
     response = here().app.response_class.of(body, status, kind, etag)
-    response.headers["Vary"] = "Accept, Prefer"
+    response.add("Vary", "Accept, Prefer")
     if links := _links(cursor):
         response.headers["Link"] = links
     if total is not None:
