@@ -95,10 +95,9 @@ class Totp:
         if otp is None:
             raise Problem(401, "a one-time password is wanted: X-OTP, or otp at POST /login", "otp_required")
         proven = here().environ
-        if proven.get("engine.otp") == (user["id"], otp):  # the request runs again
-            return
+        again = proven.get("engine.otp") == (user["id"], otp)  # the request runs again
         forget = self.count(user["login"])
-        if not self._spend(user["id"], otp):
+        if not (again or self._spend(user["id"], otp)):
             audit.event("OTP_FAILED", user["login"])
             raise Problem(401, "invalid one-time password", "invalid_otp")
         forget()
