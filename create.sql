@@ -87,6 +87,33 @@ CREATE TABLE Refresh(
 CREATE INDEX refresh_sid ON Refresh(sid);
 CREATE INDEX refresh_until ON Refresh(until);
 
+-- what programs call with instead of a password: each may do a part of what its user may, and is kept as a digest
+CREATE TABLE Api_Key(
+  kid SERIAL PRIMARY KEY,
+  uid INT NOT NULL CONSTRAINT api_key_uid_fkey REFERENCES Utilisateur ON DELETE CASCADE,
+  digest TEXT COLLATE "C" NOT NULL CONSTRAINT api_key_digest_key UNIQUE,
+  note TEXT COLLATE "C" NOT NULL,
+  scopes TEXT[] COLLATE "C" NOT NULL,
+  made TIMESTAMPTZ NOT NULL DEFAULT now(),
+  until TIMESTAMPTZ NOT NULL,
+  used TIMESTAMPTZ  -- to the minute
+);
+CREATE INDEX api_key_uid ON Api_Key(uid, kid);
+
+-- second factors: the secret is encrypted by the server, digits of a step up to the last used are good no more
+CREATE TABLE Totp(
+  uid INT PRIMARY KEY CONSTRAINT totp_uid_fkey REFERENCES Utilisateur ON DELETE CASCADE,
+  secret TEXT COLLATE "C" NOT NULL,
+  step BIGINT NOT NULL DEFAULT 0,
+  confirmed BOOL NOT NULL DEFAULT FALSE
+);
+-- what stands in for them, each once
+CREATE TABLE Recovery(
+  uid INT CONSTRAINT recovery_uid_fkey REFERENCES Totp ON DELETE CASCADE,
+  digest TEXT COLLATE "C",
+  PRIMARY KEY (uid, digest)
+);
+
 -- their trail: no hash of a password
 CALL keep_trail('stuff', 'sid', 'sid', 'stuff', 'version');
 CALL keep_trail('utilisateur', 'id', 'id', 'login', 'isadmin', 'created', 'epoch', 'version', 'groups');
@@ -97,4 +124,6 @@ INSERT INTO Schema_Version(component, version, name, checksum) VALUES
   ('application', 1, 'initial', '409e0e39e25f821b4649e5d909d621c6a591855c13fa5abef5c9f73b17d06e49'),
   ('application', 2, 'trail', 'bedc2eb1bd79e3d0d83146da432c771b0e47307401b368f589aca4e6755a6439'),
   ('application', 3, 'groups', '68564bb74bd343d19cde34ebc7816ad4ee27a83f1156f12f3b76bff6a43d445f'),
-  ('application', 4, 'sessions', 'b67d5fb2ae17ae5d1ca2d090d98cf733993320c12f18cfa2e01ea24315aa0792');
+  ('application', 4, 'sessions', 'b67d5fb2ae17ae5d1ca2d090d98cf733993320c12f18cfa2e01ea24315aa0792'),
+  ('application', 5, 'keys', '859e27809a65efa8857f048d352f67e3880d83efe5b69d4c5115d8188dcb4103'),
+  ('application', 6, 'totp', 'deff286ff9e6322be0f8d6c1f996270194b0f3437231638db226f8015caccc17');

@@ -124,18 +124,20 @@ SELECT 0 FROM Stuff WHERE sid = :sid AND :match IS NOT NULL AND NOT EXISTS (SELE
 
 -- name: get_auth(login)^
 -- What authentication and authorization need of a user, at each request. @primary
-SELECT id, login, pword, isAdmin, epoch, groups FROM Utilisateur WHERE login = :login;
+SELECT id, login, pword, isAdmin, epoch, groups, EXISTS (SELECT FROM Totp WHERE uid = id AND confirmed) AS otp
+FROM Utilisateur WHERE login = :login;
 
 -- name: get_auth_lock(login)^
 -- The same in the transaction of a write that rests on it: nobody takes a right meanwhile. Administrators take turns before
 -- they lock their own rows (the lock of keep_an_admin): two who change each other would deadlock.
-SELECT id, login, pword, isAdmin, epoch, groups FROM Utilisateur
-WHERE login = :login AND (NOT isAdmin OR pg_advisory_xact_lock(hashtext('Utilisateur.isAdmin')) IS NOT NULL)
+SELECT id, login, pword, isAdmin, epoch, groups, EXISTS (SELECT FROM Totp WHERE uid = id AND confirmed) AS otp
+FROM Utilisateur WHERE login = :login AND (NOT isAdmin OR pg_advisory_xact_lock(hashtext('Utilisateur.isAdmin')) IS NOT NULL)
 FOR NO KEY UPDATE;
 
 -- name: get_auth_share(login)^
 -- The same for what leaves this row alone: one user's writes do not wait for each other.
-SELECT id, login, pword, isAdmin, epoch, groups FROM Utilisateur WHERE login = :login FOR SHARE;
+SELECT id, login, pword, isAdmin, epoch, groups, EXISTS (SELECT FROM Totp WHERE uid = id AND confirmed) AS otp
+FROM Utilisateur WHERE login = :login FOR SHARE;
 
 -- name: get_auth_session(login, digest)^
 -- The same where a token came, with its session, which another epoch has ended. @primary
@@ -156,6 +158,25 @@ FOR NO KEY UPDATE OF u FOR KEY SHARE OF s;
 SELECT u.id, u.login, u.pword, u.isAdmin, u.epoch, u.groups, s.sid, s.salt
 FROM Utilisateur AS u JOIN Session AS s ON s.uid = u.id AND s.epoch = u.epoch
 WHERE u.login = :login AND s.digest = :digest FOR SHARE OF u FOR KEY SHARE OF s;
+
+-- name: get_auth_key(digest)^
+-- The same where a key came. @primary
+SELECT u.id, u.login, u.pword, u.isAdmin, u.epoch, u.groups, k.kid, k.scopes, extract(epoch FROM k.until)::FLOAT8 AS until
+FROM Utilisateur AS u JOIN Api_Key AS k ON k.uid = u.id
+WHERE k.digest = :digest;
+
+-- name: get_auth_key_lock(digest)^
+-- The same in the transaction of a write that rests on it: nobody removes the key meanwhile either.
+SELECT u.id, u.login, u.pword, u.isAdmin, u.epoch, u.groups, k.kid, k.scopes, extract(epoch FROM k.until)::FLOAT8 AS until
+FROM Utilisateur AS u JOIN Api_Key AS k ON k.uid = u.id
+WHERE k.digest = :digest AND (NOT u.isAdmin OR pg_advisory_xact_lock(hashtext('Utilisateur.isAdmin')) IS NOT NULL)
+FOR NO KEY UPDATE OF u FOR KEY SHARE OF k;
+
+-- name: get_auth_key_share(digest)^
+-- The same for what leaves the user's row alone.
+SELECT u.id, u.login, u.pword, u.isAdmin, u.epoch, u.groups, k.kid, k.scopes, extract(epoch FROM k.until)::FLOAT8 AS until
+FROM Utilisateur AS u JOIN Api_Key AS k ON k.uid = u.id
+WHERE k.digest = :digest FOR SHARE OF u FOR KEY SHARE OF k;
 
 -- name: set_pword_rehash(login, old, new)!
 -- Replace the hash of a password by a stronger one of the same: tokens live on. @autonomous
@@ -281,7 +302,12 @@ SELECT
 
 -- name: del_session(uid, sid)$
 -- End a session of a user.
-DELETE FROM Session WHERE uid = :uid AND sid = :sid RETURNING sid;
+WITH gone AS (DELETE FROM Session WHERE uid = :uid AND sid = :sid RETURNING sid), noted AS (
+  INSERT INTO Audit(login, request, address, event, key)
+  SELECT request_setting('login'), request_setting('request'),
+    request_setting('address'), 'LOGOUT', sid::TEXT FROM gone
+)
+SELECT sid FROM gone;
 
 -- name: set_sessions_seen(sids)!
 -- Requests came with these sessions; written at most once a minute. @autonomous
@@ -295,6 +321,85 @@ WITH texts AS (
 )
 DELETE FROM Session
 WHERE sid = ANY(ARRAY(SELECT sid FROM Session WHERE until < now() - INTERVAL '1 day' LIMIT 1000 FOR UPDATE SKIP LOCKED));
+
+--
+-- API_KEY
+--
+
+-- name: list_keys(uid, after, size)^
+-- A page of a user's keys, and where the next one begins if there is more; never a digest. @primary
+WITH page AS MATERIALIZED (
+  SELECT kid, note, scopes, made, until, used FROM Api_Key WHERE uid = :uid AND kid > coalesce(:after::INT, 0)
+  ORDER BY kid LIMIT :size::INT + 1
+)
+SELECT
+  (SELECT json_agg(shown) FROM (SELECT * FROM page LIMIT :size::INT) AS shown) AS items,
+  (SELECT json_build_array('kid', kid)
+   FROM page WHERE (SELECT count(*) FROM page) > :size::INT OFFSET :size::INT - 1 LIMIT 1) AS next;
+
+-- name: add_key(uid, digest, note, scopes, days)$
+-- A new key: its number.
+WITH made AS (
+  INSERT INTO Api_Key(uid, digest, note, scopes, until)
+  VALUES (:uid, :digest, :note, string_to_array(:scopes, ' '), now() + make_interval(days => :days::INT))
+  RETURNING kid
+), noted AS (
+  INSERT INTO Audit(login, request, address, event, key)
+  SELECT request_setting('login'), request_setting('request'),
+    request_setting('address'), 'KEY_MADE', kid::TEXT FROM made
+)
+SELECT kid FROM made;
+
+-- name: del_key(uid, kid)$
+-- Remove a key of a user.
+WITH gone AS (DELETE FROM Api_Key WHERE uid = :uid AND kid = :kid RETURNING kid), noted AS (
+  INSERT INTO Audit(login, request, address, event, key)
+  SELECT request_setting('login'), request_setting('request'),
+    request_setting('address'), 'KEY_REMOVED', kid::TEXT FROM gone
+)
+SELECT kid FROM gone;
+
+-- name: set_keys_used(kids)!
+-- Requests came with these keys; written at most once a minute. @autonomous
+UPDATE Api_Key SET used = now() WHERE kid = ANY(:kids::INT[]) AND coalesce(used < now() - INTERVAL '1 minute', TRUE);
+
+--
+-- TOTP
+--
+
+-- name: add_totp(uid, secret)$
+-- A secret that is not in force yet: its user, none if one is in force.
+INSERT INTO Totp(uid, secret) VALUES (:uid, :secret)
+ON CONFLICT (uid) DO UPDATE SET secret = EXCLUDED.secret, step = 0 WHERE NOT Totp.confirmed
+RETURNING uid;
+
+-- name: get_totp(uid)^
+-- A user's secret, the last step that was used, and whether it is in force. @primary
+SELECT secret, step, confirmed FROM Totp WHERE uid = :uid;
+
+-- name: confirm_totp(uid, step, texts)!
+-- Put a secret in force, with the digests of its recovery texts.
+WITH done AS (UPDATE Totp SET confirmed = TRUE, step = :step WHERE uid = :uid AND NOT confirmed RETURNING uid), noted AS (
+  INSERT INTO Audit(login, request, address, event, key)
+  SELECT request_setting('login'), request_setting('request'),
+    request_setting('address'), 'TOTP_CONFIRMED', uid::TEXT FROM done
+)
+INSERT INTO Recovery(uid, digest) SELECT uid, unnest(:texts::TEXT[]) FROM done;
+
+-- name: spend_totp(uid, step)!
+-- Use the digits of a step, unless they were: on no server are they good twice. @autonomous
+UPDATE Totp SET step = :step WHERE uid = :uid AND step < :step::BIGINT;
+
+-- name: spend_recovery(uid, digest)!
+-- Use a recovery text, which is good once. @autonomous
+DELETE FROM Recovery WHERE uid = :uid AND digest = :digest;
+
+-- name: del_totp(uid)!
+-- Take a second factor out of force, its recovery texts with it.
+WITH gone AS (DELETE FROM Totp WHERE uid = :uid RETURNING uid)
+INSERT INTO Audit(login, request, address, event, key)
+SELECT request_setting('login'), request_setting('request'),
+  request_setting('address'), 'TOTP_ENDED', uid::TEXT FROM gone;
 
 -- name: get_groups(uid)$
 -- The groups of a user by name, as a JSON array; ADMIN is one of them.

@@ -20,8 +20,10 @@ from engine.routes.audit import trail
 from engine.routes.changes import changes
 from engine.routes.documents import documents
 from engine.routes.groups import groups
+from engine.routes.keys import keys
 from engine.routes.sessions import sessions
 from engine.routes.system import system
+from engine.routes.totp import totp
 
 
 def create(name: str, folder: Path, end: Callable[[Any], Any], routes: Iterable[Blueprint], **more: Any) -> Any:
@@ -60,7 +62,7 @@ def create(name: str, folder: Path, end: Callable[[Any], Any], routes: Iterable[
     app.first = [transaction.begin, observe.start]
     # what may change the answer comes before what tells it: a commit that fails is a 503 in the log
     app.last = [audit.end, end, wire.finish, *([cors.allow] if app.config["CORS_ORIGINS"] else []), observe.end]
-    for blueprint in (system, sessions, groups, *routes, trail, changes, documents):
+    for blueprint in (system, sessions, keys, totp, groups, *routes, trail, changes, documents):
         app.register_blueprint(blueprint)
     keep()
     return app

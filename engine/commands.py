@@ -32,6 +32,9 @@ def faults(app: Flask, conf: dict[str, Any]) -> list[str]:
     secret = str(conf["FSA_TOKEN_SECRET"] or "")
     if len(secret.encode()) < 32 or len(set(secret)) < 8:
         found.append("FSA_TOKEN_SECRET has less than 256 bits (openssl rand -hex 32 makes a good one)")
+    key = str(conf["TOTP_KEY"] or "")
+    if key and (len(key.encode()) < 32 or len(set(key)) < 8 or key == secret):
+        found.append("TOTP_KEY has less than 256 bits, or is that of tokens (openssl rand -hex 32 makes a good one)")
     if conf["PASSWORD_COST"] < 10:
         found.append(f"PASSWORD_COST is {conf['PASSWORD_COST']}, less than 10: stolen hashes would be guessed too soon")
     if conf["PASSWORD_LENGTH"] < 8:

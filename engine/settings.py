@@ -105,6 +105,10 @@ TOPICS: dict[str, list[Setting]] = {
             'Names of groups beside ADMIN, such as ["EDITOR"], each a rule: authorize="EDITOR".'),
         Setting("SESSION_SEEN", float, 60.0,
             "Seconds between two times that the sessions seen are written, and old ones forgotten. 0: never.", 0),
+        Setting("TOTP_KEY", str | None, None,
+            "Encrypts the secrets of second factors, 256 bits at least that are not those of FSA_TOKEN_SECRET, by default "
+            "APP_TOTP_KEY of the environment. A local instance without one makes its own (.local/totp.key), a deployed one "
+            "keeps no second factors.", secret=True, env="APP_TOTP_KEY"),
         Setting("PASSWORD_COST", int, 12, "Cost of bcrypt: each step doubles the time of a guess.", 4, 31),
         Setting("PASSWORD_LENGTH", int, 8, "Characters that a new password has at least.", 1, 72),
         Setting("PASSWORD_COMMON", str, lambda _: str(Path(__file__).parent / "auth" / "common-passwords.txt"),

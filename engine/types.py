@@ -194,6 +194,43 @@ class Secret(Text):
     }
 
 
+class Otp(Text):
+    """The six digits of a second factor, or a recovery text."""
+
+    low, high = 6, 32
+
+
+class Days(Integer):
+    """How many days; 30.0 is an integer of JSON Schema as well."""
+
+    low, high = 1, 365
+
+    def __new__(cls, value: Any) -> Self:
+        return super().__new__(cls, int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+class Scopes(str):
+    """What a key is for, `noun:read`, `noun:write` or `*`: an array, or a text of them parted by blanks."""
+
+    most = 50
+    one = r"^(\*|[a-z][a-z0-9-]{0,62}:(read|write))$"
+    openapi: ClassVar[dict[str, Any]] = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": most,
+        "items": {"type": "string", "format": "scope"},
+        "description": __doc__,
+    }
+
+    def __new__(cls, value: Any) -> Self:
+        found = value.split(" ") if isinstance(value, str) else value
+        if not isinstance(found, list) or not 1 <= len(found) <= cls.most:
+            refuse(f"must have 1 to {cls.most} scopes")
+        if not all(isinstance(scope, str) and re.fullmatch(cls.one, scope) for scope in found):
+            refuse("must be scopes such as owned:read, owned:write or *")
+        return super().__new__(cls, " ".join(sorted(set(found))))
+
+
 class Name(Text):
     """A name of the schema: PostgreSQL keeps 63 bytes of one."""
 
@@ -437,6 +474,37 @@ class Session(TypedDict):
     address: str
     agent: str
     current: bool
+
+
+class NewKey(TypedDict):
+    """A key, told this once."""
+
+    kid: RowKey
+    key: str
+
+
+class ApiKey(TypedDict):
+    """A key of a program, without the key: what it is for, until when, and when it was last used, to the minute."""
+
+    kid: RowKey
+    note: str
+    scopes: list[str]
+    made: datetime
+    until: datetime
+    used: datetime | None
+
+
+class TotpSecret(TypedDict):
+    """The secret of a second factor, in base 32, and as applications read it."""
+
+    secret: str
+    uri: str
+
+
+class Recoveries(TypedDict):
+    """What stands in for the digits, each once; told this once."""
+
+    recovery: list[str]
 
 
 class Fault(TypedDict):

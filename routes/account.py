@@ -5,7 +5,7 @@ from FlaskSimpleAuth import Blueprint, CurrentUser
 from database import db
 from engine.auth import auth
 from engine.http.wire import Created, created, declare
-from engine.types import Boolean, LogIn, Login, Password, Secret
+from engine.types import Boolean, LogIn, Login, Otp, Password, Secret
 
 account = Blueprint("account", __name__)
 
@@ -31,16 +31,17 @@ def get_login() -> str:
 # POST /login: a token
 @account.post("/login", authorize="AUTH", auth="form")
 @declare(stored=False, located=False)
-def post_login(login: Login, pword: Secret, refresh: Boolean | None = None) -> Created[str | LogIn]:
+def post_login(login: Login, pword: Secret, refresh: Boolean | None = None, otp: Otp | None = None) -> Created[str | LogIn]:
     """Get a token for login and password sent as parameters.
 
     With `refresh` the answer is an object with what renews the session; else the token alone.
     """
-    return created(auth.log_in(True) if refresh else auth.token())  # the scheme `form` reads login and password
+    return created(auth.log_in(True) if refresh else auth.token())  # the scheme `form` reads login, password and otp
 
 
 # DELETE /login: log out, everywhere
 @account.delete("/login", authorize="AUTH")
+@declare(account=True)
 def delete_login(user: CurrentUser) -> None:
     """Log out: every token issued to this user so far is dead."""
     auth.revoke(user)

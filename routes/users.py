@@ -4,7 +4,7 @@ from FlaskSimpleAuth import Blueprint, err
 
 from database import db
 from engine.auth import auth
-from engine.http.wire import Count, Created, IfMatch, changed, created, page
+from engine.http.wire import Count, Created, IfMatch, changed, created, declare, page
 from engine.types import Boolean, Cursor, Key, Limit, Login, Password, Pattern, RowKey
 from model import User, UserIn, UserSort
 
@@ -57,6 +57,7 @@ def get_users_uid(uid: Key) -> User:
 
 # PATCH /users/<uid>: change
 @users.patch("/users/<uid>", authorize="ADMIN")
+@declare(account="uid")
 def patch_users_uid(match: IfMatch, uid: Key, _pass: Password | None = None, admin: Boolean | None = None) -> None:
     """Change what is given of a user: another password or role kills the tokens.
 
@@ -68,6 +69,7 @@ def patch_users_uid(match: IfMatch, uid: Key, _pass: Password | None = None, adm
 
 # DELETE /users/<uid>: remove
 @users.delete("/users/<uid>", authorize="ADMIN")
+@declare(account="uid")
 def delete_users_uid(match: IfMatch, uid: Key) -> None:
     """Remove a user.
 

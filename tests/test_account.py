@@ -163,13 +163,13 @@ def test_a_token_that_was_just_killed_writes_nothing(client: Any, sql: Any) -> N
 @pytest.mark.internal
 def test_only_so_many_tokens_are_remembered(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from app import app
-    from engine.auth import tokens
+    from engine.auth import user
 
-    monkeypatch.setattr(tokens, "TOKENS", 2)
+    monkeypatch.setattr(user, "MOST", 2)
     made = [login(client, "hobbes", "susie"), login(client, "susie", "derkins"), login(client, "calvin", "hobbes")]
     for token in made * 2:
         client.get("/whoami", 200, headers=token)
-    assert 1 <= len(app.extensions["auth"].tokens._known) <= 2
+    assert 1 <= len(app.extensions["auth"].tokens.memory.known) <= 2
 
 
 def test_another_password_holds_at_once(client: Any, hobbes: Any) -> None:
@@ -451,7 +451,7 @@ def test_addresses_are_told_apart_by_what_their_holder_cannot_change() -> None:
             assert address() == counted
 
 
-@pytest.mark.parametrize("field", ["login", "pword"])
+@pytest.mark.parametrize("field", ["login", "pword", "otp"])
 @pytest.mark.parametrize("unfit", ["\ud800", "a\0b"])
 def test_a_login_that_no_text_can_be_is_refused(raw: Any, field: str, unfit: str) -> None:
     body = json.dumps({"login": "calvin", "pword": "hobbes"} | {field: unfit}).encode()

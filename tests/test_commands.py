@@ -41,6 +41,7 @@ def test_an_unsafe_instance_refuses_to_start_and_names_all_that_is_wrong(tmp_pat
         tmp_path,
         LOCAL=False,
         FSA_TOKEN_SECRET="short",
+        TOTP_KEY="short",
         PASSWORD_COST=9,
         PASSWORD_LENGTH=7,
         FSA_AUTH=["fake", "none"],
@@ -49,7 +50,16 @@ def test_an_unsafe_instance_refuses_to_start_and_names_all_that_is_wrong(tmp_pat
     )
     assert unsafe.returncode != 0
     assert "refusing to start" in unsafe.stderr
-    for one in ("FSA_TOKEN_SECRET", "PASSWORD_COST", "PASSWORD_LENGTH", "fake", "debug", "CORS_ORIGINS", "calvin hobbes susie"):
+    for one in (
+        "FSA_TOKEN_SECRET",
+        "TOTP_KEY",
+        "PASSWORD_COST",
+        "PASSWORD_LENGTH",
+        "fake",
+        "debug",
+        "CORS_ORIGINS",
+        "calvin hobbes",
+    ):
         assert one in unsafe.stderr
     assert "short" not in unsafe.stderr.replace("password_too_short", "")
 

@@ -30,6 +30,12 @@ DELETE /login              401   401     401    401     401   204   204   204
 POST   /refresh            401   401     401    401     401   401   401   401
 GET    /sessions           401   401     401    401     401   200   200   200
 DELETE /sessions/<sid>     401   401     401    401     401   404   204   404
+GET    /keys               401   401     401    401     401   200   200   200
+POST   /keys               401   401     401    401     401   201   201   201
+DELETE /keys/<kid>         401   401     401    401     401   404   404   404
+POST   /totp               401   401     401    401     401   201   201   201
+POST   /totp/confirm       401   401     401    401     401   400   400   400
+DELETE /totp               401   401     401    401     401   400   400   400
 GET    /whoami             401   401     401    401     401   200   200   200
 GET    /qui-suis-je        401   401     401    401     401   401   401   401
 POST   /password           401   401     401    401     401   400   400   204
@@ -78,6 +84,9 @@ SENT: dict[str, dict[str, Any]] = {
     "POST /register": {"login": "moe", "pword": "secret"},
     "POST /login": {"login": "hacker", "pword": "secret"},
     "POST /refresh": {"refresh": "no such text"},
+    "POST /keys": {"note": "reports", "scopes": ["owned:read"]},
+    "POST /totp/confirm": {"otp": "123456"},
+    "DELETE /totp": {"otp": "123456"},
     "POST /password": {"old": "hobbes", "new": "spaceman spiff"},
     "POST /users": {"login": "moe", "pass": "secret"},
     "PATCH /users/<uid>": {"admin": True},
@@ -111,7 +120,7 @@ def headers(client: Any, sql: Any) -> dict[str, dict[str, str]]:
 
 def concrete(path: str) -> str:
     """A path for its parameters' names."""
-    path = path.replace("console/<path:file>", "console/main.js").replace("<path:group>", "EDITOR")
+    path = path.replace("console/<path:file>", "console/main.js").replace("<path:group>", "EDITOR").replace("<kid>", "1")
     return path.replace("<sid>", "1").replace("<uid>", "2").replace("<oid>", "2").replace("<path:file>", "try.js")
 
 
@@ -136,10 +145,11 @@ def test_the_table_of_rights(client: Any, headers: Any, row: list[str], caller: 
     sent = {"json": dict(SENT[f"{method} {path}"])} if f"{method} {path}" in SENT else {}
     response = client.request(method, concrete(path), status, headers=headers[caller], **sent)
     if status == 401:
-        accepted = {"/login": 'Basic realm="stuff"', "/password": 'Basic realm="stuff"', "/qui-suis-je": 'Bearer realm="stuff"'}
+        accepted = dict.fromkeys(("/login", "/password", "/totp", "/totp/confirm"), 'Basic realm="stuff"')
+        accepted["/qui-suis-je"] = 'Bearer realm="stuff"'
         if (method, path) != ("DELETE", "/login"):
             assert response.headers["WWW-Authenticate"] == accepted.get(path, 'Basic realm="stuff", Bearer realm="stuff"')
-        if caller == "expired token" and path not in ("/login", "/password", "/refresh"):
+        if caller == "expired token" and path not in ("/login", "/password", "/refresh", "/totp", "/totp/confirm"):
             assert response.json["error"] == "expired token"
         assert "realm" not in response.text
     if headers[caller] and status in (401, 403):

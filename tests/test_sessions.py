@@ -173,8 +173,8 @@ def test_sessions_seen_while_the_database_is_away_are_written_later(monkeypatch:
         raise Problem(503)
 
     monkeypatch.setitem(vars(db), "set_sessions_seen", away)
-    seen.note(7)
-    seen.note(7)
+    seen.note({"sid": 7})
+    seen.note({"sid": 7})
     assert seen._thread is not None
     seen._thread.join(5)
     assert asked == ["{7}", "{7}"]

@@ -1,6 +1,7 @@
 """What a request costs in the database: its round trips and statements, off the wire; docs/performance.md has the table."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,14 @@ def test_a_request_costs_these_round_trips(
     sql(fresh_data)
     sql("INSERT INTO Session TABLE Kept; DROP TABLE Kept")  # who called before still does
     assert trips(act) == cost
+
+
+def test_a_key_and_a_password_cost_what_a_token_does(client: Any, trips: Any, calvin: dict[str, str]) -> None:
+    asked = {"note": "reports", "scopes": "owned:read"}
+    key = bearer(client.post("/keys", 201, json=asked, headers=calvin).json["key"])
+    for headers, query in ((key, "get_auth_key"), (calvin, "get_auth")):
+        client.get("/owned/1", 200, headers=headers)
+        assert trips(partial(client.get, "/owned/1", 200, headers=headers)) == [f"{query} list_owned_uid"]
 
 
 def test_the_costs_are_documented() -> None:

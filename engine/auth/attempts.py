@@ -65,11 +65,11 @@ class Attempts:
         made = db.add_attempt(login=login, address=address, period=self.period)
         return made, lambda: db.del_attempt(login=login, address=address)
 
-    def add_hash(self, address: str) -> tuple[int, int]:
-        """Count the hash of a new password: the number for the address, and the seconds until the period ends."""
-        if (redis := self.redis) and (numbers := redis.run(COUNT, [f"{PREFIX}h {address}"], 1000 * self.period)):
+    def add_one(self, subject: str, period: int) -> tuple[int, int]:
+        """Count what is no password, such as a request: the number for the subject, and the seconds until the period ends."""
+        if (redis := self.redis) and (numbers := redis.run(COUNT, [PREFIX + subject], 1000 * period)):
             return numbers[0], math.ceil(numbers[1] / 1000)
-        made = db.add_attempt_hash(address=address, period=self.period)
+        made = db.add_attempt_one(subject=subject, period=period)
         return made["number"], made["wait"]
 
 

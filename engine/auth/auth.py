@@ -15,7 +15,7 @@ from typing import Any, cast
 from flask import current_app, request
 from FlaskSimpleAuth import Flask
 
-from engine.auth import audit, groups, session, user
+from engine.auth import audit, groups, rates, session, user
 from engine.auth.passwords import Passwords
 from engine.auth.rules import is_user, is_user_or_admin
 from engine.auth.schemes import Auth
@@ -23,12 +23,19 @@ from engine.db.reference import db
 from engine.http.request import here
 from engine.metrics import counters
 from engine.problem import Problem
-from engine.types import Cursor
+from engine.types import Cursor, Scopes
 
 
 def caller() -> str | None:
     """The login on an open route, if good credentials came."""
-    return cast(Any, current_app).get_user(required=False) if "Authorization" in request.headers else None
+    if "Authorization" not in request.headers:
+        return None
+    try:
+        return cast(str | None, cast(Any, current_app).get_user(required=False))
+    except Problem as problem:  # a key without the scope of this route
+        if problem.status != 403:
+            raise
+        return None
 
 
 def standing() -> dict[str, Any]:
@@ -74,7 +81,6 @@ def list_sessions(after: Cursor, size: int) -> dict[str, Any]:
 
 def end_session(sid: int) -> int | None:
     """End a session of the caller: its key, None if there is no such one."""
-    audit.event("LOGOUT", user.caller()["login"])
     return cast(int | None, db.del_session(uid=user.caller()["id"], sid=sid))
 
 
@@ -82,6 +88,36 @@ def revoke(login: str) -> None:
     """Every token issued to this user so far is dead."""
     audit.event("LOGOUT", login)  # first: with the transaction begun, it would take a second session
     db.set_epoch(login=login)
+
+
+def list_keys(after: Cursor, size: int) -> dict[str, Any]:
+    """A page of the caller's keys."""
+    return cast(dict[str, Any], db.list_keys(uid=user.caller()["id"], after=after.of("kid").number, size=size))
+
+
+def add_key(note: str, scopes: Scopes, days: int) -> dict[str, Any]:
+    """A new key of the caller, see `Keys.add`."""
+    return _auth().keys.add(user.caller(), note, scopes, days)
+
+
+def del_key(kid: int) -> int | None:
+    """Remove a key of the caller: its number, None if there is no such one."""
+    return cast(int | None, db.del_key(uid=user.caller()["id"], kid=kid))
+
+
+def begin_totp() -> dict[str, str]:
+    """A second factor for the caller, see `Totp.begin`."""
+    return _auth().totp.begin(user.caller())
+
+
+def confirm_totp(otp: str) -> dict[str, list[str]]:
+    """Put the caller's second factor in force, see `Totp.confirm`."""
+    return _auth().totp.confirm(user.caller(), otp)
+
+
+def end_totp(otp: str) -> None:
+    """Take the caller's second factor out of force, see `Totp.end`."""
+    _auth().totp.end(user.caller(), otp)
 
 
 def hash_password(password: str, field: str = "pword", login: str | None = None) -> str:
@@ -110,7 +146,7 @@ def passwords() -> Passwords:
 
 
 def local_secret(path: Path) -> str:
-    """The token secret of a local instance: made at its first start, then kept in a file that only its user reads."""
+    """A secret of a local instance: made at its first start, then kept in a file that only its user reads."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}")
     draft.touch(0o600)
@@ -129,7 +165,10 @@ def init_app(app: Flask) -> None:
     conf = app.config
     if conf["LOCAL"] and not conf["FSA_TOKEN_SECRET"]:
         conf["FSA_TOKEN_SECRET"] = local_secret(Path(app.root_path, ".local", "token.secret"))
+    if conf["LOCAL"] and not conf["TOTP_KEY"]:
+        conf["TOTP_KEY"] = local_secret(Path(app.root_path, ".local", "totp.key"))
     auth = app.extensions["auth"] = Auth(conf)
+    rates.init_app(app)
     conf.setdefault("FSA_AUTH", ["token", "basic", "form", "scraper", "none"])
     conf.update(
         FSA_AUTH_DEFAULT=["token", "basic", "none"],

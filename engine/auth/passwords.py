@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 from cachetools import TTLCache
 from FlaskSimpleAuth import ErrorResponse, err
@@ -17,6 +17,7 @@ from engine.auth.address import address
 from engine.auth.attempts import Attempts
 from engine.auth.guessable import common
 from engine.auth.hashing import Place
+from engine.auth.rates import refuse
 from engine.auth.user import assume, shown
 from engine.db.reference import db
 from engine.http.request import there
@@ -93,7 +94,7 @@ class Passwords:
         try:
             user, assumption = known or first.result()
         except (ErrorResponse, Problem) as refused:  # the same guess is another attempt all the same
-            forget = self._count(login)
+            forget = self.count(login)
             if isinstance(refused, ErrorResponse):
                 audit.event("LOGIN_FAILED", login)
             else:
@@ -109,7 +110,7 @@ class Passwords:
     def _hashed(self, key: bytes, login: str, password: str) -> tuple[dict[str, Any], Any]:
         user = db.get_auth(login=login)
         reference = user["pword"] if user else self.nobody
-        forget = self._count(login)
+        forget = self.count(login)
         right, stronger = self.verify(password, reference)
         if not (user and right):
             audit.event("LOGIN_FAILED", login)
@@ -155,7 +156,7 @@ class Passwords:
                 self._verified.pop(key, None)
         return same
 
-    def _count(self, login: str) -> Callable[[], object]:
+    def count(self, login: str) -> Callable[[], object]:
         """Count the attempt, before it is made, so that a thousand at once are counted as well.
 
         Each address has so many attempts at an account, and so many in all. Once an account has seen too many from everywhere,
@@ -166,7 +167,7 @@ class Passwords:
         (made, forget), limits = self.attempts.add(login, address()), self.limits
         most = 1 if made["login"] > limits["login"] else limits["pair"]
         if made["pair"] > most or made["address"] > limits["address"]:
-            self._refuse("login", most, made["wait"])
+            refuse("login", most, self.period, made["wait"])
         return forget
 
     def _count_hash(self) -> None:
@@ -174,16 +175,6 @@ class Passwords:
         now = there()
         if now is None or (now.user and now.user["isadmin"]):
             return
-        made, wait = self.attempts.add_hash(address())
+        made, wait = self.attempts.add_one(f"h {address()}", self.period)
         if made > self.limits["hash"]:
-            self._refuse("hash", self.limits["hash"], wait)
-
-    def _refuse(self, policy: str, most: int, wait: int) -> NoReturn:
-        raise Problem(
-            429,
-            headers={
-                "Retry-After": str(wait),
-                "RateLimit-Policy": f'"{policy}";q={most};w={self.period}',
-                "RateLimit": f'"{policy}";r=0;t={wait}',
-            },
-        )
+            refuse("hash", self.limits["hash"], self.period, wait)

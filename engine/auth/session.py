@@ -8,7 +8,8 @@ from typing import Any
 
 from engine.auth import audit
 from engine.auth.address import address
-from engine.auth.tokens import Tokens, digest
+from engine.auth.tokens import Tokens
+from engine.auth.user import digest
 from engine.db.reference import db
 from engine.http.request import here
 from engine.problem import Problem
@@ -65,19 +66,22 @@ def _told(token: str, end: float, text: str | None) -> dict[str, Any]:
 
 
 class Seen:
-    """The sessions that requests came with since the last time they were written, by a thread: no request waits for it.
+    """The sessions and keys that requests came with since the last time they were written, by a thread: no request waits.
 
     :param period: seconds between two times; 0: never by itself.
     """
 
     def __init__(self, period: float) -> None:
         self.period, self._lock = period, threading.Lock()
-        self._noted: set[int] = set()
+        self._noted: tuple[set[int], set[int]] = set(), set()
         self._thread: threading.Thread | None = None
 
-    def note(self, sid: int) -> None:
-        """A request came with a session."""
-        self._noted.add(sid)
+    def note(self, user: dict[str, Any]) -> None:
+        """A request came with a user's session or key."""
+        if "sid" in user:
+            self._noted[0].add(user["sid"])
+        else:
+            self._noted[1].add(user["kid"])
         if self._thread is None and self.period:
             self._start()
 
@@ -93,14 +97,15 @@ class Seen:
             self.write()
 
     def write(self) -> None:
-        """Write when sessions were seen, and forget those that are over."""
-        noted, self._noted = self._noted, set()
+        """Write when sessions were seen and keys used, and forget sessions that are over."""
+        (sids, kids), self._noted = self._noted, (set(), set())
         db.open(True)
         try:
-            db.set_sessions_seen(sids="{" + ",".join(map(str, noted)) + "}")
+            db.set_sessions_seen(sids="{" + ",".join(map(str, sids)) + "}")
+            db.set_keys_used(kids="{" + ",".join(map(str, kids)) + "}")
             db.del_sessions_old()
         except Problem as problem:  # the database is away: later, then
-            self._noted |= noted
+            self._noted = self._noted[0] | sids, self._noted[1] | kids
             audit.log.warning("sessions seen are not written: %s", problem.message)
         finally:
             db.release()

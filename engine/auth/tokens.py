@@ -1,7 +1,6 @@
 """Tokens: signed for a session and an epoch, verified without a round trip of their own, remembered while good."""
 
 import calendar
-import hashlib
 import hmac
 import re
 import string
@@ -12,17 +11,11 @@ from urllib.parse import quote, unquote
 import jwt
 from FlaskSimpleAuth import ErrorResponse, err
 
-from engine.auth.user import assume, shown
+from engine.auth.user import Memory, digest
 from engine.db.reference import db
 
-TOKENS = 2_000  # that a process remembers, at a kilobyte each: forgetting costs a round trip
 # what stands for itself in a token, as it is in a header; the rest comes as in a URL
 PLAIN = string.punctuation.replace(":", "").replace("%", "")
-
-
-def digest(text: str) -> str:
-    """How a token or a refresh text is kept; both have more bits than can be guessed, so that no salt is needed."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Tokens:
@@ -34,7 +27,7 @@ class Tokens:
     def __init__(self, conf: dict[str, Any]) -> None:
         self.kind, self.realm, self.delay = conf["FSA_TOKEN_TYPE"], conf["FSA_REALM"], 60 * conf["FSA_TOKEN_DELAY"]
         self.secret = (conf["FSA_TOKEN_SECRET"] or "").encode()  # an empty one does not start, see commands
-        self._known: dict[str, tuple[dict[str, Any], float, Any]] = {}  # tokens that were right: whose, until when
+        self.memory = Memory("get_auth_session")
 
     def make(self, user: dict[str, Any], salt: str) -> tuple[str, float]:
         """A token for a user and a session, for now and a while, and when it expires, in the seconds of `time.time()`.
@@ -54,27 +47,13 @@ class Tokens:
 
         :raises ErrorResponse: 401 if it is forged, expired or revoked; the token itself is never repeated.
         """
-        known = self._known.get(token)
-        if known and known[1] > time.time():
-            assume(known[2])
-            return known[0]
+        if user := self.memory.recall(token):
+            return user
         found = self._jwt(token) if self.kind == "jwt" else self._readable(token)
         if found is None:
             raise ErrorResponse("invalid token", 401)
-        if len(self._known) >= TOKENS:
-            self._known.clear()
-        user, end = shown(found[0]), found[1]
-        names = {"login": user["login"], "digest": digest(token)}
-        assumption = db.assumption("get_auth_session", lambda row: self._still(token, user, row), **names)
-        self._known[token] = user, end, assumption
-        assume(assumption, read=True)
-        return user
-
-    def _still(self, token: str, user: dict[str, Any], row: dict[str, Any] | None) -> bool:
-        same = row is not None and shown(row) == user
-        if not same:
-            self._known.pop(token, None)
-        return same
+        row, end = found
+        return self.memory.keep(token, row, end, login=row["login"], digest=digest(token))
 
     def _sign(self, data: str, user: dict[str, Any]) -> str:
         return hmac.digest(self.secret, f"{data}:{user['id']}:{user['epoch']}:{user['salt']}".encode(), "sha256").hex()

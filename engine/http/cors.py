@@ -15,7 +15,7 @@ from engine.problem import SPECIFIC, Problem
 
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?|https?://\[[0-9a-f:]+\](:[0-9]+)?")
 REQUEST_HEADERS = (
-    "Authorization, Consistency-Token, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, X-Request-Id, "
+    "Authorization, Consistency-Token, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, X-OTP, X-Request-Id, "
     "traceparent, tracestate"
 )
 RESPONSE_HEADERS = (

@@ -59,6 +59,10 @@ def declare(**what: Any) -> Callable[[T], T]:
     :param stored: False for a POST whose answer is a secret, hence not kept for an Idempotency-Key.
     :param located: False for a creation whose answer has no Location.
     :param database: False for a route that asks no database.
+    :param account: True for a route about the caller's own account, which is closed to keys; or the variable of the path that
+        names an account, which keys of its own do not change.
+    :param limit: how often it may be called, such as 30/minute, by one caller, or one address where it is open to all.
+    :param by: "address" where addresses are counted on a route that is not open.
     :param csv: the parameter whose value may also come as a body of rows (text/csv), each an object by the header line.
     """
 

@@ -38,6 +38,8 @@ HEADERS: dict[str, Object] = {
     "Content-Range": {"description": "`items first-last/count`, on request", "schema": {"type": "string"}},
     "Preference-Applied": {"description": "The preference that was honoured (RFC 7240)", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds to wait before trying again", "schema": bounds(0, MAX_INT)},
+    "RateLimit-Policy": {"description": "How many (q) in how many seconds (w)", "schema": {"type": "string"}},
+    "RateLimit": {"description": "How many are left (r), seconds until the period ends (t)", "schema": {"type": "string"}},
     "WWW-Authenticate": {"description": "The schemes that this route takes", "schema": {"type": "string"}},
     "Consistency-Token": {
         "description": "Where this write ends: reads that send it back see it, where they go to standbys",
@@ -50,7 +52,8 @@ HEADERS: dict[str, Object] = {
 DOCUMENTS = {"/docs", "/console", "/openapi.json"}
 DECLARES = {"deprecated": "Deprecation", "sunset": "Sunset"}
 DATES = {"deprecated": "Deprecated since", "sunset": "Gone after"}
-WITH = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}
+RATE = ["RateLimit-Policy", "RateLimit"]
+WITH = {401: ["WWW-Authenticate"], 429: ["Retry-After", *RATE], 503: ["Retry-After"]}
 KEY: Object = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -166,6 +169,8 @@ class Route:
             reasons |= {411: "", 413: "", 415: ""}
         if method == "POST" and self.declared.get("stored", True):
             reasons |= {409: "", 422: ""}
+        if "limit" in self.declared:
+            reasons[429] = ""
         if self.rules != ["OPEN"]:
             reasons |= {401: "", 429: ""} | ({403: ""} if self.rules != ["AUTH"] else {})
         for kind, _ in self.parameters.values():
@@ -280,7 +285,11 @@ class Contract:
                 "headers": headers,
                 "responses": responses,
                 "securitySchemes": {
-                    "basic": {"type": "http", "scheme": "basic", "description": "Login and password"},
+                    "basic": {
+                        "type": "http",
+                        "scheme": "basic",
+                        "description": "Login and password; digits of a second factor in X-OTP",
+                    },
                     "bearer": {"type": "http", "scheme": "bearer", "description": "A token, from /login"},
                 },
             },
@@ -378,6 +387,7 @@ class Contract:
         status, kind = route.output
         produces = route.declared.get("produces")
         names = ["X-Request-Id", *(name for key, name in DECLARES.items() if key in route.declared)]
+        names += RATE if "limit" in route.declared else []
         success: Object = {"description": {200: "The value", 201: "Created", 204: "Done"}[status]}
         if produces:
             success["content"] = {one.partition(";")[0]: {"schema": _raw(one)} for one in produces}

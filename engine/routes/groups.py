@@ -4,7 +4,7 @@ from FlaskSimpleAuth import Blueprint, err
 
 from engine.auth.groups import known
 from engine.db.reference import db
-from engine.http.wire import changed
+from engine.http.wire import changed, declare
 from engine.types import Key
 
 groups = Blueprint("groups", __name__)
@@ -19,6 +19,7 @@ def get_groups(uid: Key) -> list[str]:
 
 # PUT /users/<uid>/groups/<group>: put into it
 @groups.put("/users/<uid>/groups/<path:group>", authorize="ADMIN")
+@declare(account="uid")
 def put_groups(uid: Key, group: str) -> None:
     """Put a user into a group that the configuration names, or ADMIN.
 
@@ -29,6 +30,7 @@ def put_groups(uid: Key, group: str) -> None:
 
 # DELETE /users/<uid>/groups/<group>: take out of it
 @groups.delete("/users/<uid>/groups/<path:group>", authorize="ADMIN")
+@declare(account="uid")
 def delete_groups(uid: Key, group: str) -> None:
     """Take a user out of a group: the tokens of the user die.
 

@@ -11,7 +11,7 @@ sessions = Blueprint("sessions", __name__)
 
 # POST /refresh: renew a session
 @sessions.post("/refresh", authorize="OPEN")
-@declare(stored=False, located=False)
+@declare(stored=False, located=False, limit="30/minute")
 def post_refresh(refresh: Secret) -> Created[LogIn]:
     """Get another token, and another refresh text, for a session.
 
@@ -22,6 +22,7 @@ def post_refresh(refresh: Secret) -> Created[LogIn]:
 
 # GET /sessions: one's own
 @sessions.get("/sessions", authorize="AUTH")
+@declare(account=True)
 def get_sessions(limit: Limit = Limit(100), after: Cursor = Cursor()) -> list[Session]:
     """List one's own sessions, the newest first."""
     return page(auth.list_sessions(after, limit))
@@ -29,6 +30,7 @@ def get_sessions(limit: Limit = Limit(100), after: Cursor = Cursor()) -> list[Se
 
 # DELETE /sessions/<sid>: end it
 @sessions.delete("/sessions/<sid>", authorize="AUTH")
+@declare(account=True)
 def delete_sessions_sid(sid: LongKey) -> None:
     """End one of one's own sessions: its token and what renews it are dead at once."""
     return changed(auth.end_session(sid))

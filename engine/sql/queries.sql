@@ -56,9 +56,9 @@ SELECT
   ceil(extract(epoch FROM max(until) - now()))::INT AS wait
 FROM counted;
 
--- name: add_attempt_hash(address, period)^
--- Count the hash of a new password for an address: the number of the period under way, and the seconds until it ends. @autonomous
-INSERT INTO Attempt AS old(subject, number, until) VALUES ('h ' || :address, 1, now() + make_interval(secs => :period))
+-- name: add_attempt_one(subject, period)^
+-- Count what is no password: the number of the period under way, and the seconds until it ends. @autonomous
+INSERT INTO Attempt AS old(subject, number, until) VALUES (:subject, 1, now() + make_interval(secs => :period))
 ON CONFLICT (subject) DO UPDATE SET
   number = CASE WHEN old.until < now() THEN 1 ELSE old.number + 1 END,
   until = CASE WHEN old.until < now() THEN excluded.until ELSE old.until END

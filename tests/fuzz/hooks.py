@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 schemathesis.openapi.format("cursor", st.just(""))  # the first page; others come from a Link alone
 schemathesis.openapi.format("csv", st.text("abcdefghijklmnopqrstuvwxyz", min_size=1).map("stuff\r\n{}\r\n".format))
 schemathesis.openapi.format("password", st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=10, max_size=72))
+schemathesis.openapi.format("scope", st.sampled_from(["*", "owned:read", "owned:write", "stuff:read", "users:write"]))
 
 
 @schemathesis.hook
