@@ -127,6 +127,17 @@ def test_passwords_have_bounds(document: Any) -> None:
     found = [each for each in _all(document) if each.get("format") == "password"]
     assert len(found) > 5
     assert all({"minLength", "maxLength", "pattern"} <= each.keys() for each in found)
+    assert (
+        document["components"]["schemas"]["UserIn"]["properties"]["password"]["minLength"] == 4
+    )  # PASSWORD_LENGTH of the tests
+
+
+@pytest.mark.internal
+def test_a_new_password_is_as_long_as_configured(document: Any) -> None:
+    from app import app
+
+    shortest = document["components"]["schemas"]["UserIn"]["properties"]["password"]["minLength"]
+    assert shortest == app.config["PASSWORD_LENGTH"]
 
 
 def _all(part: Any) -> Iterator[dict[str, Any]]:

@@ -23,7 +23,7 @@ from engine.db.reference import db
 from engine.http.request import here
 from engine.metrics import counters
 from engine.problem import Problem
-from engine.types import Cursor, Scopes
+from engine.types import Cursor, Password, Scopes
 
 
 def caller() -> str | None:
@@ -168,6 +168,7 @@ def init_app(app: Flask) -> None:
     if conf["LOCAL"] and not conf["TOTP_KEY"]:
         conf["TOTP_KEY"] = local_secret(Path(app.root_path, ".local", "totp.key"))
     auth = app.extensions["auth"] = Auth(conf)
+    Password.openapi = {**Password.openapi, "minLength": conf["PASSWORD_LENGTH"]}  # the document says what is asked of new ones
     rates.init_app(app)
     conf.setdefault("FSA_AUTH", ["token", "basic", "form", "scraper", "none"])
     conf.update(
