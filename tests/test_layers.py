@@ -121,18 +121,16 @@ def test_a_route_holds_no_sql_no_request_and_no_commit() -> None:
 
 
 def calls(folder: str) -> set[str]:
-    """The queries that a part of the code calls; an assumed one has two more, with locks."""
-    code = "".join(path.read_text() for path in HERE.glob(f"{folder}/**/*.py"))
-    assumed = {name + how for name in re.findall(r'db\.assumption\(\s*"(\w+)"', code) for how in ("", "_lock", "_share")}
-    return {name for name, _ in QUERIES} & (assumed | set(re.findall(r"\bdb\.(\w+)\(", code)))
+    """The queries that a part of the code calls; one that is assumed has two more, with locks."""
+    called = set(re.findall(r"\bdb\.(\w+)\(", "".join(path.read_text() for path in HERE.glob(f"{folder}/**/*.py"))))
+    return {name for name, _ in QUERIES if re.sub("_(lock|share)$", "", name) in called}
 
 
 def test_what_the_engine_calls_of_the_application_is_asked_of_it_and_documented() -> None:
     from engine.db import schema
 
     own = set(re.findall(r"^-- name: (\w+)", schema.QUERIES.read_text(), re.MULTILINE))
-    forms = re.compile("_(lock|share)$")  # which `assumption` adds to a name
-    assert {forms.sub("", name) for name in calls("engine") - own} == {forms.sub("", name) for name in schema.ASKED}
+    assert calls("engine") - own == schema.ASKED.keys()
     assert own <= calls("engine")
     told = (HERE / "docs" / "engine.md").read_text()
     for name, parameters in schema.ASKED.items():
